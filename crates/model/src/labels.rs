@@ -1,0 +1,178 @@
+//! What a container's labels say of one of its ports.
+//!
+//! This file is the reference for the labels. Labels come from anybody who builds an image, so nothing in
+//! them can fail: a bad one is reported and its default applies.
+//!
+//! | label | meaning | default |
+//! |---|---|---|
+//! | `ServiceName` | service name | `com.docker.compose.service`, else the image's last path part without tag |
+//! | `EnvironmentName` | environment | `com.docker.compose.project`, else empty |
+//! | `ProxyMode`, `ProxyMode_N` | `http`, `ws`, `tcp`, `auto`, `none`; `_N` for container port N alone | the registrar's `--default-proxy-mode` |
+
+use std::collections::HashMap;
+
+use crate::name::Correction;
+use crate::{EnvironmentName, ProxyMode, Service, ServiceName};
+
+/// Names the service.
+pub const SERVICE_NAME: &str = "ServiceName";
+/// Names the environment.
+pub const ENVIRONMENT_NAME: &str = "EnvironmentName";
+/// Says how traffic is treated; with `_N` for container port N alone.
+pub const PROXY_MODE: &str = "ProxyMode";
+
+const COMPOSE_SERVICE: &str = "com.docker.compose.service";
+const COMPOSE_PROJECT: &str = "com.docker.compose.project";
+
+/// The service name of a container whose image has no usable name either.
+const NAMELESS: &str = "unnamed";
+
+/// What Docker says of a container, as far as it decides how its ports are served.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContainerFacts {
+    /// The name that Docker shows, without the leading slash.
+    pub name: String,
+    /// The image as it was asked for, or its id where it has no name.
+    pub image: String,
+    /// All labels, those of the image included.
+    pub labels: HashMap<String, String>,
+}
+
+/// What the labels mean for one container port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortMeaning {
+    /// Whose port it is.
+    pub service: Service,
+    /// How its traffic is treated.
+    pub mode: ProxyMode,
+    /// What was wrong with the labels, in words for the operator.
+    pub problems: Vec<String>,
+}
+
+impl ContainerFacts {
+    /// What the labels mean for `container_port`, with `default_mode` where they say nothing of the mode.
+    #[must_use]
+    pub fn meaning_for(&self, container_port: u16, default_mode: ProxyMode) -> PortMeaning {
+        let mut problems = Vec::new();
+        let service = Service { name: self.service_name(&mut problems), environment: self.environment(&mut problems) };
+        let mode = self.mode(container_port, default_mode, &mut problems);
+        PortMeaning { service, mode, problems }
+    }
+
+    fn label(&self, key: &str) -> Option<(&str, &str)> {
+        self.labels.get_key_value(key).map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    fn service_name(&self, problems: &mut Vec<String>) -> ServiceName {
+        let image = ("image", image_base_name(&self.image));
+        [self.label(SERVICE_NAME), self.label(COMPOSE_SERVICE), Some(image), Some(("", NAMELESS))]
+            .into_iter()
+            .flatten()
+            .find_map(|(source, text)| ServiceName::corrected(text).map(|name| (source, name)))
+            .map(|(source, (name, correction))| {
+                report(source, correction, problems);
+                name
+            })
+            .expect("the last candidate is never empty")
+    }
+
+    fn environment(&self, problems: &mut Vec<String>) -> EnvironmentName {
+        let label = self.label(ENVIRONMENT_NAME).or_else(|| self.label(COMPOSE_PROJECT));
+        let Some((source, text)) = label else { return EnvironmentName::default() };
+        let (name, correction) = EnvironmentName::corrected(text);
+        report(source, correction, problems);
+        name
+    }
+
+    fn mode(&self, container_port: u16, default: ProxyMode, problems: &mut Vec<String>) -> ProxyMode {
+        let own = format!("{PROXY_MODE}_{container_port}");
+        let Some((source, text)) = self.label(&own).or_else(|| self.label(PROXY_MODE)) else { return default };
+        text.parse().unwrap_or_else(|error| {
+            problems.push(format!("label {source}: {error}; treated as auto"));
+            ProxyMode::Auto
+        })
+    }
+}
+
+fn report(source: &str, correction: Option<Correction>, problems: &mut Vec<String>) {
+    problems.extend(correction.map(|correction| format!("{source}: {correction}")));
+}
+
+/// The last path part of an image's name, without tag and digest: `whoami` of `jwilder/whoami:1`.
+fn image_base_name(image: &str) -> &str {
+    let without_digest = image.split_once('@').map_or(image, |(name, _)| name);
+    let last_part = without_digest.rsplit('/').next().unwrap_or_default();
+    let name = last_part.split(':').next().unwrap_or_default();
+    // An image without a name is known by its id, which says nothing to a reader.
+    if name == "sha256" { "" } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(image: &str, labels: &[(&str, &str)]) -> ContainerFacts {
+        let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        ContainerFacts { name: "happy_turing".to_owned(), image: image.to_owned(), labels }
+    }
+
+    fn meaning(labels: &[(&str, &str)]) -> PortMeaning {
+        container("shop/web:1.2", labels).meaning_for(80, ProxyMode::Auto)
+    }
+
+    #[test]
+    fn the_labels_name_the_service() {
+        let meaning = meaning(&[("ServiceName", "web"), ("EnvironmentName", "test"), ("ProxyMode", "tcp")]);
+        assert_eq!(meaning.service.name.as_str(), "web");
+        assert_eq!(meaning.service.environment.as_str(), "test");
+        assert_eq!(meaning.mode, ProxyMode::Tcp);
+        assert!(meaning.problems.is_empty());
+    }
+
+    #[test]
+    fn compose_names_the_service_where_the_labels_do_not() {
+        let compose = [(COMPOSE_SERVICE, "api"), (COMPOSE_PROJECT, "shop")];
+        let meaning = meaning(&compose);
+        assert_eq!(meaning.service.name.as_str(), "api");
+        assert_eq!(meaning.service.environment.as_str(), "shop");
+    }
+
+    #[test]
+    fn the_image_names_the_service_last() {
+        let cases = [
+            ("jwilder/whoami:1", "whoami"),
+            ("registry.example:5000/a/b/db@sha256:00ff", "db"),
+            ("nginx", "nginx"),
+            ("sha256:00ff", "unnamed"),
+            ("", "unnamed"),
+        ];
+        for (image, name) in cases {
+            assert_eq!(container(image, &[]).meaning_for(80, ProxyMode::Auto).service.name.as_str(), name, "{image}");
+        }
+    }
+
+    #[test]
+    fn an_empty_label_counts_as_none_for_the_service_and_as_empty_for_the_environment() {
+        let meaning = meaning(&[("ServiceName", ""), ("EnvironmentName", ""), (COMPOSE_PROJECT, "shop")]);
+        assert_eq!(meaning.service.name.as_str(), "web");
+        assert_eq!(meaning.service.environment.as_str(), "");
+    }
+
+    #[test]
+    fn a_mode_for_one_port_beats_the_mode_for_all() {
+        let labels = [("ProxyMode", "http"), ("ProxyMode_5432", "tcp")];
+        let container = container("x", &labels);
+        assert_eq!(container.meaning_for(80, ProxyMode::Auto).mode, ProxyMode::Http);
+        assert_eq!(container.meaning_for(5432, ProxyMode::Auto).mode, ProxyMode::Tcp);
+    }
+
+    #[test]
+    fn a_bad_label_is_reported_and_the_port_is_served_all_the_same() {
+        let meaning = meaning(&[("ServiceName", "my web"), ("ProxyMode", "grpc")]);
+        assert_eq!(meaning.service.name.as_str(), "my-web");
+        assert_eq!(meaning.mode, ProxyMode::Auto);
+        assert_eq!(meaning.problems.len(), 2);
+        assert!(meaning.problems[0].starts_with("ServiceName: "), "{:?}", meaning.problems);
+        assert!(meaning.problems[1].contains("\"grpc\""), "{:?}", meaning.problems);
+    }
+}

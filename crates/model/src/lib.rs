@@ -1,0 +1,24 @@
+//! The nouns of the project and their laws.
+//!
+//! Here live names, addresses, what labels mean, and what Envoy is to serve. Nothing here does I/O, waits,
+//! or asks for the time, and no type here is serialized: each edge of the program (wire, JSON, xDS) has its
+//! own form and converts.
+//!
+//! | noun | file |
+//! |---|---|
+//! | service, environment, container id | [`name`] |
+//! | published port, container endpoint | [`address`] |
+//! | how traffic is treated | [`proxy_mode`] |
+//! | what a container's labels say | [`labels`] |
+//! | what Envoy is asked to serve | [`proxied_port`] |
+
+pub mod address;
+pub mod labels;
+pub mod name;
+pub mod proxied_port;
+pub mod proxy_mode;
+
+pub use address::{Protocol, PublishedPort};
+pub use name::{ContainerId, EnvironmentName, Service, ServiceName};
+pub use proxied_port::ProxiedPort;
+pub use proxy_mode::ProxyMode;

@@ -1,0 +1,38 @@
+//! The bytes between shim and registrar.
+//!
+//! Both ends use this crate, and an old shim outlives many registrars: dockerd starts it with the container
+//! and never replaces it. So what is written here stays: `tests/golden/` holds the bytes of every message.
+//!
+//! ```text
+//! registrar                       shim
+//!    │ ── Hello(version, uid) ───▶ │  gives its socket to Envoy's uid
+//!    │ ◀─────────────── Register ─ │  again at any time: "announce again"
+//!    │ ── Registered | Rejected ─▶ │
+//!    │            …                │  the registration lives as long as the connection
+//!    │ ◀──────────────── Release ─ │  dockerd told the shim to stop
+//!    │ ── Released ──────────────▶ │  Envoy has let go of the port
+//! ```
+//!
+//! The registrar speaks first because Envoy can only join a socket group of its own uid: a registration says
+//! that the socket has been given away already, so that Envoy may be told at once.
+//!
+//! Rules for later versions: a message gains fields at its end only, and a reader ignores what follows the
+//! fields it knows; a message of an unknown kind is skipped. Neither raises [`VERSION`]; it rises when an old
+//! peer would misunderstand.
+//!
+//! Deliberately absent: sockets, waiting, and any meaning of what is said.
+
+pub mod frame;
+pub mod message;
+
+pub use frame::{DecodeError, Decoder, FRAME_MAX_LENGTH, Message};
+pub use message::{FromRegistrar, FromShim, Register};
+
+/// The version of the protocol that this crate speaks.
+pub const VERSION: u16 = 1;
+
+/// Where the registrar listens unless told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/envoy-docker-shim/registrar.sock";
+
+/// The environment variable by which a shim is told of another socket.
+pub const SOCKET_VARIABLE: &str = "ENVOY_DOCKER_SHIM_SOCKET";
