@@ -1,1 +1,149 @@
-//! Placeholder.
+//! The operator's JSON: what the registrar's HTTP API answers, and what `shimctl` and scripts read.
+//!
+//! These types are copies on purpose: the registrar converts into them at its edge, so that the rest of the
+//! program may change without breaking a script. Fields are added, never renamed or removed.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /api/v1/ports` | array of [`Port`] |
+//! | `GET /api/v1/envoy` | [`Envoy`] |
+//! | `GET /readyz` | [`Readiness`], 200 or 503 |
+//! | `GET /healthz` | `ok`, 200 as long as the registrar's loop turns |
+//!
+//! Deliberately absent: HTTP itself, and any way to change something.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// The read API's address unless configured otherwise.
+pub const DEFAULT_HTTP_ADDRESS: &str = "127.0.0.1:7777";
+
+/// One published port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// The host's address; `0.0.0.0` and `::` stand for any.
+    pub host_address: IpAddr,
+    /// The host's port.
+    pub host_port: u16,
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: String,
+    /// The container's address, where known.
+    pub container_address: Option<IpAddr>,
+    /// The container's port.
+    pub container_port: u16,
+    /// Docker's id, 64 digits; null until the container is found.
+    pub container_id: Option<String>,
+    /// Docker's name for it.
+    pub container_name: Option<String>,
+    /// The service; null until the container is found.
+    pub service_name: Option<String>,
+    /// The environment, may be empty; null until the container is found.
+    pub environment_name: Option<String>,
+    /// `http`, `tcp`, `auto` or `none`; null until the container is found.
+    pub proxy_mode: Option<String>,
+    /// Who answers new connections now.
+    pub served_by: ServedBy,
+    /// The shim's process id; null where Docker publishes the port without a shim of ours.
+    pub shim_pid: Option<u32>,
+    /// When the shim last announced the port, in milliseconds of Unix time; null without a shim.
+    pub announced_at_ms: Option<u64>,
+    /// What is wrong with the port, with the mend where there is one.
+    pub problem: Option<String>,
+}
+
+/// Who answers new connections to a published port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServedBy {
+    /// Envoy listens, and the kernel sends new connections to it.
+    Envoy,
+    /// The shim forwards them itself, and is not about to hand over.
+    Shim,
+    /// Docker's own path: there is no shim of ours for this port.
+    Docker,
+    /// The shim forwards them until Envoy listens, which is on its way.
+    Pending,
+}
+
+/// How the registrar and its Envoy get on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Envoy {
+    /// Whether an Envoy has a stream open.
+    pub connected: bool,
+    /// The `node.id` of its bootstrap; null if none ever connected.
+    pub node_id: Option<String>,
+    /// Its version, such as `1.40.0`; null if unknown.
+    pub version: Option<String>,
+    /// Whether it has acknowledged all that it is to have, and rejected nothing.
+    pub in_sync: bool,
+    /// How traffic comes to Envoy where Docker's firewall would take it elsewhere.
+    pub capture: String,
+    /// How many resources there are, by type: `clusters`, `endpoints`, `listeners`.
+    pub resources: BTreeMap<String, usize>,
+    /// How often Envoy rejected something since the registrar started.
+    pub nacks: u64,
+    /// What it rejected last, and null if it never did.
+    pub last_nack: Option<Nack>,
+}
+
+/// A rejection by Envoy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nack {
+    /// The resource's type: `clusters`, `endpoints` or `listeners`.
+    #[serde(rename = "type")]
+    pub resource_type: String,
+    /// The resource's name; null where Envoy's message names none.
+    pub resource: Option<String>,
+    /// Envoy's words, cut to a bounded length.
+    pub message: String,
+    /// When, in milliseconds of Unix time.
+    pub time_ms: u64,
+}
+
+/// Whether the registrar is ready, and what it still waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// True once Envoy is given the world.
+    pub ready: bool,
+    /// What is waited for, in words; empty when ready.
+    pub waiting_for: Vec<String>,
+}
+
+/// An error's body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Error {
+    /// What is wrong, in words for the operator.
+    pub error: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_stand_without_brackets_and_ports_are_numbers() {
+        let port = Port {
+            host_address: "::".parse().unwrap(),
+            host_port: 8080,
+            protocol: "tcp".to_owned(),
+            container_address: Some("172.17.0.2".parse().unwrap()),
+            container_port: 80,
+            container_id: None,
+            container_name: None,
+            service_name: None,
+            environment_name: None,
+            proxy_mode: None,
+            served_by: ServedBy::Pending,
+            shim_pid: Some(17),
+            announced_at_ms: Some(1),
+            problem: None,
+        };
+        let json = serde_json::to_value(&port).unwrap();
+        assert_eq!(json["host_address"], "::");
+        assert_eq!(json["host_port"], 8080);
+        assert_eq!(json["served_by"], "pending");
+        assert_eq!(json["problem"], serde_json::Value::Null);
+    }
+}

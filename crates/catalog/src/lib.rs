@@ -1,1 +1,24 @@
-//! Placeholder.
+//! Decides what is known on this host: which published ports there are, whose they are, and which of them
+//! Envoy is to serve.
+//!
+//! ```text
+//! shims ── register, release, gone ──┐
+//!                                    ▼
+//! Docker ── found at address ──▶  Catalog ──▶ what Envoy is to serve (changes only)
+//! Docker ── listing ───────────────▶ │  └───▶ every port, for the operator
+//! ```
+//!
+//! All of it is synchronous and takes the time as an argument; the cost of one change does not grow with the
+//! number of ports. Deliberately absent: Docker's API, sockets, Envoy's resources, and who the kernel lets
+//! answer a port right now, which is looked up when it is asked for.
+
+mod catalog;
+mod docker_listing;
+mod registration;
+
+#[cfg(test)]
+mod tests;
+
+pub use catalog::{Catalog, Lookup, PortChange, PortRow};
+pub use docker_listing::{ListedContainer, ListedPort};
+pub use registration::{Container, Registration, RegistrationId};

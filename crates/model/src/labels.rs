@@ -5,11 +5,12 @@
 //!
 //! | label | meaning | default |
 //! |---|---|---|
-//! | `ServiceName` | service name | `com.docker.compose.service`, else the image's last path part without tag |
+//! | `ServiceName` | service name | `com.docker.compose.service`, else `--name-pattern` applied to the container's name, else the image's last path part without tag |
 //! | `EnvironmentName` | environment | `com.docker.compose.project`, else empty |
 //! | `ProxyMode`, `ProxyMode_N` | `http`, `ws`, `tcp`, `auto`, `none`; `_N` for container port N alone | the registrar's `--default-proxy-mode` |
 
 use std::collections::HashMap;
+use std::str::FromStr;
 
 use crate::name::Correction;
 use crate::{EnvironmentName, ProxyMode, Service, ServiceName};
@@ -26,6 +27,46 @@ const COMPOSE_PROJECT: &str = "com.docker.compose.project";
 
 /// The service name of a container whose image has no usable name either.
 const NAMELESS: &str = "unnamed";
+
+/// A regular expression whose first group is the service name in a container's name.
+#[derive(Clone, Debug)]
+pub struct NamePattern(regex_lite::Regex);
+
+/// Why a text is no [`NamePattern`].
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum NamePatternError {
+    /// It is no regular expression.
+    #[error("not a regular expression: {0}")]
+    Syntax(#[from] regex_lite::Error),
+    /// Nothing says which part of the name is meant.
+    #[error("the expression has no group: put the part that is the service name in parentheses, as in ^([a-z]+)-")]
+    NoGroup,
+}
+
+impl FromStr for NamePattern {
+    type Err = NamePatternError;
+
+    fn from_str(text: &str) -> Result<Self, NamePatternError> {
+        let regex = regex_lite::Regex::new(text)?;
+        // The whole match counts as the first group.
+        if regex.captures_len() < 2 { Err(NamePatternError::NoGroup) } else { Ok(Self(regex)) }
+    }
+}
+
+impl NamePattern {
+    fn service_in<'a>(&self, container_name: &'a str) -> Option<&'a str> {
+        self.0.captures(container_name)?.get(1).map(|group| group.as_str())
+    }
+}
+
+/// What holds where a container's labels say nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Defaults {
+    /// How traffic is treated.
+    pub mode: ProxyMode,
+    /// Where in the container's name the service is named.
+    pub name_pattern: Option<NamePattern>,
+}
 
 /// What Docker says of a container, as far as it decides how its ports are served.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,12 +91,13 @@ pub struct PortMeaning {
 }
 
 impl ContainerFacts {
-    /// What the labels mean for `container_port`, with `default_mode` where they say nothing of the mode.
+    /// What the labels mean for `container_port`.
     #[must_use]
-    pub fn meaning_for(&self, container_port: u16, default_mode: ProxyMode) -> PortMeaning {
+    pub fn meaning_for(&self, container_port: u16, defaults: &Defaults) -> PortMeaning {
         let mut problems = Vec::new();
-        let service = Service { name: self.service_name(&mut problems), environment: self.environment(&mut problems) };
-        let mode = self.mode(container_port, default_mode, &mut problems);
+        let name = self.service_name(defaults.name_pattern.as_ref(), &mut problems);
+        let service = Service { name, environment: self.environment(&mut problems) };
+        let mode = self.mode(container_port, defaults.mode, &mut problems);
         PortMeaning { service, mode, problems }
     }
 
@@ -63,9 +105,10 @@ impl ContainerFacts {
         self.labels.get_key_value(key).map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
-    fn service_name(&self, problems: &mut Vec<String>) -> ServiceName {
+    fn service_name(&self, pattern: Option<&NamePattern>, problems: &mut Vec<String>) -> ServiceName {
+        let in_name = pattern.and_then(|pattern| pattern.service_in(&self.name)).map(|part| ("container name", part));
         let image = ("image", image_base_name(&self.image));
-        [self.label(SERVICE_NAME), self.label(COMPOSE_SERVICE), Some(image), Some(("", NAMELESS))]
+        [self.label(SERVICE_NAME), self.label(COMPOSE_SERVICE), in_name, Some(image), Some(("", NAMELESS))]
             .into_iter()
             .flatten()
             .find_map(|(source, text)| ServiceName::corrected(text).map(|name| (source, name)))
@@ -117,7 +160,7 @@ mod tests {
     }
 
     fn meaning(labels: &[(&str, &str)]) -> PortMeaning {
-        container("shop/web:1.2", labels).meaning_for(80, ProxyMode::Auto)
+        container("shop/web:1.2", labels).meaning_for(80, &Defaults::default())
     }
 
     #[test]
@@ -147,8 +190,27 @@ mod tests {
             ("", "unnamed"),
         ];
         for (image, name) in cases {
-            assert_eq!(container(image, &[]).meaning_for(80, ProxyMode::Auto).service.name.as_str(), name, "{image}");
+            assert_eq!(
+                container(image, &[]).meaning_for(80, &Defaults::default()).service.name.as_str(),
+                name,
+                "{image}"
+            );
         }
+    }
+
+    #[test]
+    fn a_pattern_finds_the_service_in_the_containers_name() {
+        let pattern: NamePattern = "^happy_(.*)$".parse().unwrap();
+        let defaults = Defaults { name_pattern: Some(pattern), ..Defaults::default() };
+        let named = |labels| container("web", labels).meaning_for(80, &defaults).service.name.to_string();
+        assert_eq!(named(&[]), "turing");
+        assert_eq!(named(&[(COMPOSE_SERVICE, "api")]), "api");
+    }
+
+    #[test]
+    fn a_pattern_needs_a_group() {
+        assert!(matches!("^happy".parse::<NamePattern>(), Err(NamePatternError::NoGroup)));
+        assert!(matches!("(".parse::<NamePattern>(), Err(NamePatternError::Syntax(_))));
     }
 
     #[test]
@@ -162,8 +224,8 @@ mod tests {
     fn a_mode_for_one_port_beats_the_mode_for_all() {
         let labels = [("ProxyMode", "http"), ("ProxyMode_5432", "tcp")];
         let container = container("x", &labels);
-        assert_eq!(container.meaning_for(80, ProxyMode::Auto).mode, ProxyMode::Http);
-        assert_eq!(container.meaning_for(5432, ProxyMode::Auto).mode, ProxyMode::Tcp);
+        assert_eq!(container.meaning_for(80, &Defaults::default()).mode, ProxyMode::Http);
+        assert_eq!(container.meaning_for(5432, &Defaults::default()).mode, ProxyMode::Tcp);
     }
 
     #[test]

@@ -1,0 +1,275 @@
+//! The catalogue of this host: who claims which port, and what follows for Envoy.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use model::labels::{Defaults, PortMeaning};
+use model::{ContainerId, ProxiedPort, PublishedPort};
+
+use crate::docker_listing::{DockerListing, ListedContainer, ListedPort};
+use crate::registration::{Claim, Container, RELEASE_HOLD, Registration, RegistrationId};
+
+/// What Envoy is to do differently for one port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortChange {
+    /// What it served until now.
+    pub before: Option<ProxiedPort>,
+    /// What it is to serve from now on.
+    pub after: Option<ProxiedPort>,
+}
+
+/// A question for Docker: which containers have these addresses?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lookup {
+    /// Says which registrations the answer is good for: an address that was asked for before a shim
+    /// registered may have been another container's then.
+    pub number: u64,
+    /// The addresses, in order, each once.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// All that is known of one published port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortRow {
+    /// The host's side.
+    pub published: PublishedPort,
+    /// The container's port.
+    pub container_port: u16,
+    /// The container's address, where known.
+    pub container_address: Option<IpAddr>,
+    /// The container, once found.
+    pub container: Option<Arc<Container>>,
+    /// What its labels mean, once it is found; without the problems.
+    pub meaning: Option<PortMeaning>,
+    /// The registration, where a shim of ours serves the port.
+    pub registration: Option<Registration>,
+    /// Whether Envoy is meant to serve the port.
+    pub wanted_in_envoy: bool,
+    /// All that is wrong, in words for the operator.
+    pub problems: Vec<String>,
+}
+
+/// Everything that is known of this host's published ports. See the crate's head for the flow.
+///
+/// Methods named for an event (`register`, `found`, …) take it in; [`Self::take_changes`] then yields what
+/// follows for Envoy.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    defaults: Defaults,
+    claims: HashMap<RegistrationId, Claim>,
+    /// Who claims a port, oldest first. The youngest is served: dockerd may start a port's next shim before
+    /// the last one has gone.
+    claimants: BTreeMap<PublishedPort, Vec<RegistrationId>>,
+    /// Claims whose container is still to be found, by its address.
+    unjoined: BTreeMap<IpAddr, BTreeSet<RegistrationId>>,
+    claims_made: u64,
+    released: BTreeSet<(Instant, RegistrationId)>,
+    listing: DockerListing,
+    served: HashMap<PublishedPort, ProxiedPort>,
+    touched: BTreeSet<PublishedPort>,
+}
+
+impl Catalog {
+    /// An empty catalogue. `defaults` hold where a container's labels say nothing.
+    #[must_use]
+    pub fn new(defaults: Defaults) -> Self {
+        Self { defaults, ..Self::default() }
+    }
+
+    /// A shim claims its port, or announces the same again.
+    pub fn register(&mut self, id: RegistrationId, registration: Registration) {
+        let published = registration.published;
+        match self.claims.get_mut(&id) {
+            Some(claim)
+                if claim.registration.published == published
+                    && claim.registration.container == registration.container =>
+            {
+                claim.registration = registration;
+                self.touched.insert(published);
+                return;
+            }
+            Some(_) => self.unregister(id),
+            None => {}
+        }
+        self.unjoined.entry(registration.container.ip()).or_default().insert(id);
+        self.claims_made += 1;
+        self.claims.insert(id, Claim::new(registration, self.claims_made));
+        self.claimants.entry(published).or_default().push(id);
+        self.touched.insert(published);
+    }
+
+    /// The shim is gone, and with it the claim.
+    pub fn unregister(&mut self, id: RegistrationId) {
+        let Some(claim) = self.claims.remove(&id) else { return };
+        self.forget_unjoined(claim.registration.container.ip(), id);
+        if let Some(until) = claim.released_until {
+            self.released.remove(&(until, id));
+        }
+        let published = claim.registration.published;
+        if let Some(claimants) = self.claimants.get_mut(&published) {
+            claimants.retain(|other| *other != id);
+            if claimants.is_empty() {
+                self.claimants.remove(&published);
+            }
+        }
+        self.touched.insert(published);
+    }
+
+    /// dockerd told this shim to stop. It will tell the others of the container next, one after the other, so
+    /// Envoy is to let go of all their ports at once.
+    ///
+    /// A shim that is registered again afterwards under another id is not held.
+    pub fn release(&mut self, id: RegistrationId, now: Instant) {
+        let Some(claim) = self.claims.get(&id) else { return };
+        if claim.released_until.is_some() {
+            return;
+        }
+        let siblings: Vec<_> = match &claim.container {
+            Some(container) => self.claims_of(&container.id.clone()),
+            None => vec![id],
+        };
+        for id in siblings {
+            self.hold(id, now + RELEASE_HOLD);
+        }
+    }
+
+    /// The shims that were released and live on get their ports back in Envoy once it is clear that nobody
+    /// stops them. Returns when this is to be called next.
+    pub fn expire_releases(&mut self, now: Instant) -> Option<Instant> {
+        while let Some(&(until, id)) = self.released.first() {
+            if until > now {
+                return Some(until);
+            }
+            self.released.pop_first();
+            if let Some(claim) = self.claims.get_mut(&id) {
+                claim.released_until = None;
+                self.touched.insert(claim.registration.published);
+            }
+        }
+        None
+    }
+
+    /// Docker says, to a [`Lookup`] of this number, which container has this address.
+    pub fn found(&mut self, lookup_number: u64, address: IpAddr, container: Container) {
+        let container = Arc::new(container);
+        for id in self.unjoined.get(&address).cloned().unwrap_or_default() {
+            let Some(claim) = self.claims.get_mut(&id) else { continue };
+            if claim.number <= lookup_number {
+                claim.join(&container, &self.defaults);
+                self.touched.insert(claim.registration.published);
+                self.forget_unjoined(address, id);
+            }
+        }
+    }
+
+    /// What is to be asked of Docker now, if anything.
+    #[must_use]
+    pub fn lookup(&self) -> Option<Lookup> {
+        let addresses: Vec<_> = self.unjoined.keys().copied().collect();
+        (!addresses.is_empty()).then_some(Lookup { number: self.claims_made, addresses })
+    }
+
+    /// Docker's whole listing of running containers.
+    pub fn docker_listed_all(&mut self, listed: Vec<ListedContainer>) {
+        self.listing.replace_all(listed);
+    }
+
+    /// Docker's listing of one container that runs, or runs otherwise than before.
+    pub fn docker_listed(&mut self, listed: ListedContainer) {
+        self.listing.replace(listed);
+    }
+
+    /// Docker says that the container runs no longer.
+    pub fn docker_stopped(&mut self, id: &ContainerId) {
+        self.listing.remove(id);
+    }
+
+    /// The ports that Docker publishes and no shim has registered.
+    pub fn unregistered_ports(&self) -> impl Iterator<Item = (&PublishedPort, &Arc<Container>)> {
+        self.listing
+            .ports()
+            .filter(|(port, _)| !self.claimants.contains_key(port))
+            .map(|(port, (container, _))| (port, container))
+    }
+
+    /// What follows for Envoy from all that happened since the last call, in the order of ports.
+    pub fn take_changes(&mut self) -> Vec<PortChange> {
+        let touched = std::mem::take(&mut self.touched);
+        touched.into_iter().filter_map(|port| self.change_of(port)).collect()
+    }
+
+    /// Every port known, in order: those that shims registered, and those that Docker alone publishes.
+    #[must_use]
+    pub fn rows(&self) -> Vec<PortRow> {
+        let claimed = self.claimants.values().filter_map(|ids| self.claim_row(ids));
+        let unclaimed = self.listing.ports().filter(|(port, _)| !self.claimants.contains_key(port));
+        let mut rows: Vec<_> =
+            claimed.chain(unclaimed.map(|(_, (container, port))| self.listed_row(container, port))).collect();
+        rows.sort_by_key(|row| row.published);
+        rows
+    }
+
+    fn change_of(&mut self, port: PublishedPort) -> Option<PortChange> {
+        let claim = self.claimants.get(&port).and_then(|ids| self.claims.get(ids.last()?));
+        let after = claim.and_then(Claim::proxied);
+        let before = match &after {
+            Some(after) => self.served.insert(port, after.clone()),
+            None => self.served.remove(&port),
+        };
+        (before != after).then_some(PortChange { before, after })
+    }
+
+    fn claims_of(&self, container: &ContainerId) -> Vec<RegistrationId> {
+        let is_of = |claim: &Claim| claim.container.as_ref().is_some_and(|own| own.id == *container);
+        self.claims.iter().filter(|(_, claim)| is_of(claim)).map(|(id, _)| *id).collect()
+    }
+
+    fn hold(&mut self, id: RegistrationId, until: Instant) {
+        let Some(claim) = self.claims.get_mut(&id) else { return };
+        if claim.released_until.is_some() {
+            return;
+        }
+        claim.released_until = Some(until);
+        self.released.insert((until, id));
+        self.touched.insert(claim.registration.published);
+    }
+
+    fn forget_unjoined(&mut self, address: IpAddr, id: RegistrationId) {
+        if let Some(ids) = self.unjoined.get_mut(&address) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.unjoined.remove(&address);
+            }
+        }
+    }
+
+    fn claim_row(&self, ids: &[RegistrationId]) -> Option<PortRow> {
+        let claim = self.claims.get(ids.last()?)?;
+        Some(PortRow {
+            published: claim.registration.published,
+            container_port: claim.registration.container.port(),
+            container_address: Some(claim.registration.container.ip()),
+            container: claim.container.clone(),
+            meaning: claim.meaning.clone(),
+            registration: Some(claim.registration.clone()),
+            wanted_in_envoy: claim.proxied().is_some(),
+            problems: claim.problems(),
+        })
+    }
+
+    fn listed_row(&self, container: &Arc<Container>, port: &ListedPort) -> PortRow {
+        let meaning = container.facts.meaning_for(port.container_port, &self.defaults);
+        PortRow {
+            published: port.published,
+            container_port: port.container_port,
+            container_address: port.container_address,
+            container: Some(Arc::clone(container)),
+            problems: meaning.problems.clone(),
+            meaning: Some(meaning),
+            registration: None,
+            wanted_in_envoy: false,
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What Docker says is published, whoever serves it.
+//!
+//! It shows what no shim told us: ports that another proxy serves, and, after a restart, which shims are
+//! still to come back.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use model::{ContainerId, PublishedPort};
+
+use crate::registration::Container;
+
+/// A running container in Docker's listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedContainer {
+    /// The container.
+    pub container: Container,
+    /// Its published ports; a port that is only exposed is not among them.
+    pub ports: Vec<ListedPort>,
+}
+
+/// A published port in Docker's listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedPort {
+    /// The host's side.
+    pub published: PublishedPort,
+    /// The container's port.
+    pub container_port: u16,
+    /// The container's address on the network that Docker names first, where it has one.
+    pub container_address: Option<IpAddr>,
+}
+
+/// All running containers and their published ports.
+#[derive(Debug, Default)]
+pub(crate) struct DockerListing {
+    containers: HashMap<ContainerId, Vec<PublishedPort>>,
+    ports: BTreeMap<PublishedPort, (Arc<Container>, ListedPort)>,
+}
+
+impl DockerListing {
+    pub(crate) fn replace_all(&mut self, listed: Vec<ListedContainer>) {
+        *self = Self::default();
+        for container in listed {
+            self.replace(container);
+        }
+    }
+
+    pub(crate) fn replace(&mut self, listed: ListedContainer) {
+        self.remove(&listed.container.id);
+        let container = Arc::new(listed.container);
+        let published = listed.ports.iter().map(|port| port.published).collect();
+        self.containers.insert(container.id.clone(), published);
+        for port in listed.ports {
+            self.ports.insert(port.published, (Arc::clone(&container), port));
+        }
+    }
+
+    pub(crate) fn remove(&mut self, id: &ContainerId) {
+        for published in self.containers.remove(id).unwrap_or_default() {
+            // The port may be another container's by now.
+            if self.ports.get(&published).is_some_and(|(container, _)| container.id == *id) {
+                self.ports.remove(&published);
+            }
+        }
+    }
+
+    pub(crate) fn ports(&self) -> impl Iterator<Item = (&PublishedPort, &(Arc<Container>, ListedPort))> {
+        self.ports.iter()
+    }
+}

@@ -1,0 +1,88 @@
+//! One shim's claim on its published port, joined with the container behind it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use model::labels::{ContainerFacts, Defaults, PortMeaning};
+use model::{ContainerId, Protocol, ProxiedPort, ProxyMode, PublishedPort};
+
+/// How long a released registration is kept from Envoy. dockerd signals a container's shims within
+/// milliseconds of each other; a shim that lives on after this was not meant.
+pub(crate) const RELEASE_HOLD: Duration = Duration::from_secs(10);
+
+/// Tells one connection of a shim from all others; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RegistrationId(pub u64);
+
+/// What a shim registered, as it came over the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// The host's side.
+    pub published: PublishedPort,
+    /// The container's side.
+    pub container: SocketAddr,
+    /// The shim's process id, as the kernel says it.
+    pub shim_pid: u32,
+    /// Whether Envoy may listen beside the shim.
+    pub shareable: bool,
+    /// What the shim says is wrong; empty for nothing.
+    pub problem: String,
+    /// When it was announced last.
+    pub announced_at: SystemTime,
+}
+
+/// A container as Docker knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// Docker's id.
+    pub id: ContainerId,
+    /// Name, image and labels.
+    pub facts: ContainerFacts,
+}
+
+/// A registration and what became of it.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    pub(crate) registration: Registration,
+    /// How many claims had been made when this one was.
+    pub(crate) number: u64,
+    pub(crate) container: Option<Arc<Container>>,
+    pub(crate) meaning: Option<PortMeaning>,
+    /// Envoy must not serve the port before this.
+    pub(crate) released_until: Option<Instant>,
+}
+
+impl Claim {
+    pub(crate) fn new(registration: Registration, number: u64) -> Self {
+        Self { registration, number, container: None, meaning: None, released_until: None }
+    }
+
+    pub(crate) fn join(&mut self, container: &Arc<Container>, defaults: &Defaults) {
+        let port = self.registration.container.port();
+        self.meaning = Some(container.facts.meaning_for(port, defaults));
+        self.container = Some(Arc::clone(container));
+    }
+
+    /// What Envoy is to serve for this claim.
+    pub(crate) fn proxied(&self) -> Option<ProxiedPort> {
+        let meaning = self.meaning.as_ref()?;
+        let is_envoys = self.registration.published.protocol == Protocol::Tcp
+            && self.registration.shareable
+            && self.released_until.is_none()
+            && meaning.mode != ProxyMode::None;
+        is_envoys.then(|| ProxiedPort {
+            published: self.registration.published,
+            container: self.registration.container,
+            service: meaning.service.clone(),
+            mode: meaning.mode,
+        })
+    }
+
+    /// All that is wrong, in words for the operator.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let own = (!self.registration.problem.is_empty()).then(|| self.registration.problem.clone());
+        let labels = self.meaning.iter().flat_map(|meaning| meaning.problems.iter().cloned());
+        own.into_iter().chain(labels).collect()
+    }
+}

@@ -1,0 +1,231 @@
+//! The catalogue's laws, each as a sentence.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant, SystemTime};
+
+use model::labels::ContainerFacts;
+use model::{ContainerId, Protocol, ProxyMode, PublishedPort};
+
+use crate::{Catalog, Container, ListedContainer, ListedPort, PortChange, Registration, RegistrationId};
+
+const FIRST: RegistrationId = RegistrationId(1);
+const SECOND: RegistrationId = RegistrationId(2);
+
+fn published(address: &str, port: u16, protocol: Protocol) -> PublishedPort {
+    PublishedPort { address: address.parse().unwrap(), port, protocol }
+}
+
+fn tcp(port: u16) -> PublishedPort {
+    published("0.0.0.0", port, Protocol::Tcp)
+}
+
+fn registration(published: PublishedPort, container: &str) -> Registration {
+    Registration {
+        published,
+        container: container.parse().unwrap(),
+        shim_pid: 7,
+        shareable: published.protocol == Protocol::Tcp,
+        problem: String::new(),
+        announced_at: SystemTime::UNIX_EPOCH,
+    }
+}
+
+fn container_id(digit: char) -> ContainerId {
+    digit.to_string().repeat(64).parse().unwrap()
+}
+
+fn container(digit: char, labels: &[(&str, &str)]) -> Container {
+    let labels: HashMap<_, _> = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let facts = ContainerFacts { name: format!("name-{digit}"), image: "web:1".to_owned(), labels };
+    Container { id: container_id(digit), facts }
+}
+
+/// Docker answers today's lookup.
+fn found(catalog: &mut Catalog, address: &str, container: Container) {
+    let lookup = catalog.lookup().unwrap();
+    assert!(lookup.addresses.contains(&ip(address)));
+    catalog.found(lookup.number, ip(address), container);
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// The ports that Envoy starts and stops serving.
+fn started_and_stopped(changes: &[PortChange]) -> (Vec<PublishedPort>, Vec<PublishedPort>) {
+    let ports = |side: fn(&PortChange) -> &Option<model::ProxiedPort>| {
+        changes.iter().filter_map(|change| side(change).as_ref().map(|port| port.published)).collect::<Vec<_>>()
+    };
+    let (before, after) = (ports(|c| &c.before), ports(|c| &c.after));
+    (
+        after.iter().filter(|port| !before.contains(port)).copied().collect(),
+        before.iter().filter(|port| !after.contains(port)).copied().collect(),
+    )
+}
+
+/// A catalogue with one joined port on 8080.
+fn serving() -> Catalog {
+    let mut catalog = Catalog::default();
+    catalog.register(FIRST, registration(tcp(8080), "172.17.0.2:80"));
+    found(&mut catalog, "172.17.0.2", container('a', &[]));
+    catalog.take_changes();
+    catalog
+}
+
+#[test]
+fn envoy_gets_a_port_once_its_container_is_found() {
+    let mut catalog = Catalog::default();
+    catalog.register(FIRST, registration(tcp(8080), "172.17.0.2:80"));
+    assert_eq!(catalog.take_changes(), vec![]);
+    assert_eq!(catalog.lookup().unwrap().addresses, vec![ip("172.17.0.2")]);
+
+    found(&mut catalog, "172.17.0.2", container('a', &[("ServiceName", "web"), ("ProxyMode", "tcp")]));
+    let [PortChange { before: None, after: Some(port) }] = &catalog.take_changes()[..] else { panic!() };
+    assert_eq!((port.published, port.service.name.as_str(), port.mode), (tcp(8080), "web", ProxyMode::Tcp));
+    assert_eq!(catalog.lookup(), None);
+    assert_eq!(catalog.take_changes(), vec![], "a change is told once");
+}
+
+#[test]
+fn an_answer_is_not_for_a_shim_that_registered_after_the_question() {
+    let mut catalog = Catalog::default();
+    catalog.register(FIRST, registration(tcp(8080), "172.17.0.2:80"));
+    let old = catalog.lookup().unwrap();
+    catalog.unregister(FIRST);
+    catalog.register(SECOND, registration(tcp(8080), "172.17.0.2:80"));
+    catalog.found(old.number, ip("172.17.0.2"), container('a', &[]));
+    assert_eq!(catalog.take_changes(), vec![]);
+    found(&mut catalog, "172.17.0.2", container('b', &[]));
+    assert_eq!(catalog.rows()[0].container.as_ref().unwrap().id, container_id('b'));
+}
+
+#[test]
+fn announcing_the_same_again_changes_nothing() {
+    let mut catalog = serving();
+    catalog.register(FIRST, registration(tcp(8080), "172.17.0.2:80"));
+    assert_eq!(catalog.take_changes(), vec![]);
+    assert_eq!(catalog.lookup(), None);
+}
+
+#[test]
+fn a_shim_that_goes_takes_its_port_from_envoy() {
+    let mut catalog = serving();
+    catalog.unregister(FIRST);
+    assert_eq!(started_and_stopped(&catalog.take_changes()), (vec![], vec![tcp(8080)]));
+    assert_eq!(catalog.rows(), vec![]);
+}
+
+#[test]
+fn ports_that_differ_in_address_family_address_or_protocol_are_apart() {
+    let ports = [
+        published("0.0.0.0", 53, Protocol::Tcp),
+        published("::", 53, Protocol::Tcp),
+        published("0.0.0.0", 53, Protocol::Udp),
+        published("127.0.0.1", 53, Protocol::Tcp),
+    ];
+    let mut catalog = Catalog::default();
+    for (number, port) in (1..).zip(ports) {
+        catalog.register(RegistrationId(number), registration(port, "172.17.0.2:53"));
+    }
+    found(&mut catalog, "172.17.0.2", container('a', &[]));
+    assert_eq!(catalog.rows().len(), 4);
+    let (started, _) = started_and_stopped(&catalog.take_changes());
+    assert_eq!(started, vec![ports[0], ports[3], ports[1]], "UDP is the shim's");
+
+    catalog.unregister(RegistrationId(1));
+    assert_eq!(started_and_stopped(&catalog.take_changes()), (vec![], vec![ports[0]]));
+}
+
+#[test]
+fn the_youngest_claim_is_served_and_an_older_one_that_goes_does_not_disturb_it() {
+    let mut catalog = serving();
+    catalog.register(SECOND, registration(tcp(8080), "172.18.0.2:80"));
+    found(&mut catalog, "172.18.0.2", container('a', &[]));
+    let changes = catalog.take_changes();
+    assert_eq!(changes.len(), 1);
+    assert_eq!(changes[0].after.as_ref().unwrap().container, "172.18.0.2:80".parse().unwrap());
+    catalog.unregister(FIRST);
+    assert_eq!(catalog.take_changes(), vec![]);
+}
+
+#[test]
+fn the_first_shim_told_to_stop_takes_all_ports_of_its_container_from_envoy() {
+    let mut catalog = serving();
+    catalog.register(SECOND, registration(tcp(8443), "172.17.0.2:443"));
+    catalog.register(RegistrationId(3), registration(tcp(9000), "172.17.0.3:80"));
+    found(&mut catalog, "172.17.0.2", container('a', &[]));
+    found(&mut catalog, "172.17.0.3", container('b', &[]));
+    catalog.take_changes();
+
+    catalog.release(SECOND, Instant::now());
+    assert_eq!(started_and_stopped(&catalog.take_changes()), (vec![], vec![tcp(8080), tcp(8443)]));
+}
+
+#[test]
+fn a_shim_that_was_released_and_lives_on_gets_its_port_back() {
+    let (mut catalog, now) = (serving(), Instant::now());
+    catalog.release(FIRST, now);
+    catalog.take_changes();
+    let due = catalog.expire_releases(now).unwrap();
+    assert_eq!(catalog.take_changes(), vec![]);
+    assert_eq!(catalog.expire_releases(due), None);
+    assert_eq!(started_and_stopped(&catalog.take_changes()), (vec![tcp(8080)], vec![]));
+}
+
+#[test]
+fn a_port_registered_anew_right_after_a_release_is_served_at_once() {
+    let (mut catalog, now) = (serving(), Instant::now());
+    catalog.release(FIRST, now);
+    catalog.take_changes();
+    catalog.register(SECOND, registration(tcp(8080), "172.17.0.2:80"));
+    found(&mut catalog, "172.17.0.2", container('b', &[]));
+    assert_eq!(started_and_stopped(&catalog.take_changes()), (vec![tcp(8080)], vec![]));
+    catalog.unregister(FIRST);
+    assert_eq!(catalog.expire_releases(now + Duration::from_secs(60)), None);
+    assert_eq!(catalog.take_changes(), vec![]);
+}
+
+#[test]
+fn envoy_never_sees_mode_none_nor_a_socket_it_cannot_join() {
+    let mut catalog = Catalog::default();
+    catalog.register(FIRST, registration(tcp(80), "172.17.0.2:80"));
+    let problem = "no steering".to_owned();
+    catalog.register(SECOND, Registration { shareable: false, problem, ..registration(tcp(81), "172.17.0.3:80") });
+    found(&mut catalog, "172.17.0.2", container('a', &[("ProxyMode", "none")]));
+    found(&mut catalog, "172.17.0.3", container('b', &[("ProxyMode", "shiny")]));
+    assert_eq!(catalog.take_changes(), vec![]);
+    assert!(catalog.rows().iter().all(|row| !row.wanted_in_envoy));
+    assert_eq!(catalog.rows()[1].problems.len(), 2);
+}
+
+fn listed(digit: char, ports: &[u16]) -> ListedContainer {
+    let port = |port: &u16| ListedPort { published: tcp(*port), container_port: 80, container_address: None };
+    ListedContainer { container: container(digit, &[]), ports: ports.iter().map(port).collect() }
+}
+
+#[test]
+fn what_docker_publishes_without_a_shim_is_shown() {
+    let mut catalog = serving();
+    catalog.docker_listed_all(vec![listed('a', &[8080]), listed('b', &[9090, 9091])]);
+    let missing: Vec<_> = catalog.unregistered_ports().map(|(port, _)| *port).collect();
+    assert_eq!(missing, vec![tcp(9090), tcp(9091)]);
+    let rows = catalog.rows();
+    assert_eq!(rows.iter().map(|row| row.published.port).collect::<Vec<_>>(), vec![8080, 9090, 9091]);
+    assert!(rows[1].registration.is_none());
+
+    catalog.docker_listed(listed('b', &[9091]));
+    catalog.docker_stopped(&container_id('a'));
+    assert_eq!(catalog.unregistered_ports().count(), 1);
+    catalog.docker_stopped(&container_id('b'));
+    assert_eq!(catalog.unregistered_ports().count(), 0);
+}
+
+#[test]
+fn a_container_that_stops_does_not_take_a_port_that_is_another_containers_by_now() {
+    let mut catalog = Catalog::default();
+    catalog.docker_listed(listed('a', &[9090]));
+    catalog.docker_listed(listed('b', &[9090]));
+    catalog.docker_stopped(&container_id('a'));
+    assert_eq!(catalog.unregistered_ports().count(), 1);
+}
