@@ -1,0 +1,145 @@
+//! The command line, and what its help says.
+
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+const EXAMPLES: &str = "\
+Examples:
+  shimctl ports                       every published port of this host, and who serves it
+  shimctl envoy                       whether Envoy is connected and took everything
+  shimctl --output json ports | jq -r '.[] | select(.problem) | .problem'
+  shimctl --address 127.0.0.1:7778 ports
+  sudo shimctl resync                 have every shim announce its port again
+
+Exit codes: 0; 1 for a failure, with the reason on standard error; 2 for a wrong command line.";
+
+/// Shows what the registrar of this Docker host knows.
+#[derive(Debug, Parser)]
+#[command(name = "shimctl", version, after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// How to print: for people, or the registrar's own JSON
+    #[arg(long, value_enum, default_value_t = Output::Table, global = true)]
+    pub output: Output,
+
+    /// Where the registrar answers (its --http-listen)
+    #[arg(long, value_name = "HOST:PORT", value_parser = address, default_value = admin_api::DEFAULT_HTTP_ADDRESS, global = true)]
+    pub address: String,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// Aligned columns.
+    Table,
+    /// JSON.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Lists the published ports: whose they are, who serves them, and what is wrong with them
+    #[command(after_help = PORTS_HELP)]
+    Ports,
+
+    /// Tells how the registrar and Envoy get on
+    Envoy,
+
+    /// Has every running shim announce its port again, and waits until the registrar lists them all
+    #[command(long_about = RESYNC_HELP)]
+    Resync {
+        /// How long to wait, in seconds
+        #[arg(long, value_name = "SECONDS", value_parser = timeout, default_value = "5")]
+        timeout: Duration,
+    },
+}
+
+const PORTS_HELP: &str = "\
+SERVED BY says who answers new connections:
+  envoy    Envoy listens, and the kernel sends new connections to it
+  shim     the shim forwards by itself, as docker-proxy would (UDP, or there is a problem)
+  pending  the shim forwards until Envoy listens, which is on its way
+  docker   Docker publishes the port without a shim of ours
+
+The JSON has more fields: container and shim ids, addresses, times.";
+
+const RESYNC_HELP: &str = "\
+Has every running shim announce its port again, and waits until the registrar lists them all.
+
+Shims announce themselves after a restart of the registrar without being told; this is the explicit tool for \
+when that is in doubt. It looks for processes of the program envoy-docker-shim in this network namespace, sends \
+each SIGHUP, and names those that the registrar does not list in time; then it exits with 1. Traffic is not touched. \
+Needs root.";
+
+/// The longest that `resync` waits: an hour. More is a slip of the finger.
+const TIMEOUT_MAX_SECONDS: u64 = 3600;
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds @ 1..=TIMEOUT_MAX_SECONDS) => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!("expected whole seconds from 1 to {TIMEOUT_MAX_SECONDS}")),
+    }
+}
+
+fn address(text: &str) -> Result<String, String> {
+    let usable = text.rsplit_once(':').is_some_and(|(host, port)| {
+        let host_is_whole =
+            host.starts_with('[') == host.ends_with(']') && (host.starts_with('[') || !host.contains(':'));
+        let odd = |c: char| c.is_whitespace() || matches!(c, '/' | '@' | '?' | '#');
+        !host.is_empty() && host_is_whole && !host.contains(odd) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    if usable { Ok(text.to_owned()) } else { Err("expected HOST:PORT, as in 127.0.0.1:7777 or [::1]:7777".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn options_may_stand_on_either_side_of_the_command() {
+        for line in [["shimctl", "--output", "json", "ports"], ["shimctl", "ports", "--output", "json"]] {
+            assert_eq!(Args::try_parse_from(line).unwrap().output, Output::Json);
+        }
+    }
+
+    #[test]
+    fn an_address_is_a_host_and_a_port() {
+        for good in ["127.0.0.1:7777", "[::1]:7777", "localhost:80"] {
+            assert_eq!(address(good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "",
+            "127.0.0.1",
+            ":7777",
+            "::1:7777",
+            "[::1]",
+            "[::1:7777",
+            "h:0",
+            "h:65536",
+            "http://h:80",
+            "a b:1",
+            "u@h:1",
+        ] {
+            assert!(address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_is_a_bounded_number_of_seconds() {
+        assert_eq!(timeout("5"), Ok(Duration::from_secs(5)));
+        for bad in ["0", "-1", "3601", "5s", "", "99999999999999999999"] {
+            assert!(timeout(bad).is_err(), "{bad}");
+        }
+    }
+}

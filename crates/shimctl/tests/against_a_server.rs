@@ -1,0 +1,158 @@
+//! The real `shimctl` against servers that answer well, badly, or not at all.
+
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::Instant;
+
+/// A server that lets `answer` do what it likes with each connection, once its request is read.
+fn server(answer: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for connection in listener.incoming() {
+            let connection = connection.unwrap();
+            let request = BufReader::new(connection.try_clone().unwrap());
+            let request: Vec<_> = request.lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+            assert!(request.is_empty() || request[0].starts_with("GET /api/v1/"), "{request:?}");
+            answer(connection);
+        }
+    });
+    address
+}
+
+fn answering(status: &'static str, body: &'static str) -> SocketAddr {
+    server(move |mut connection| {
+        let length = body.len();
+        let _ = write!(connection, "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
+    })
+}
+
+fn shimctl(address: SocketAddr, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shimctl"));
+    // A proxy in the environment must not come between.
+    command.env("http_proxy", "http://127.0.0.1:1").env("HTTP_PROXY", "http://127.0.0.1:1");
+    command.args(["--address", &address.to_string()]).args(arguments).output().unwrap()
+}
+
+/// What `shimctl ports` complains of; it must fail, and print nothing else.
+fn complaint(address: SocketAddr) -> String {
+    let output = shimctl(address, &["ports"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(output.stdout.is_empty(), "{output:?}");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.starts_with("shimctl: "), "{text}");
+    text
+}
+
+const PORTS: &str = r#"[{"host_address":"::","host_port":8080,"protocol":"tcp","container_address":null,
+"container_port":80,"container_id":null,"container_name":null,"service_name":"web","environment_name":"test",
+"proxy_mode":"http","served_by":"envoy","shim_pid":7,"announced_at_ms":1,"problem":null,"a_later_field":[1]}]"#;
+
+#[test]
+fn ports_are_a_table_or_the_answer_as_it_came() {
+    let address = answering("200 OK", PORTS);
+    let table = shimctl(address, &["ports"]);
+    assert!(table.status.success() && table.stderr.is_empty(), "{table:?}");
+    let table = String::from_utf8(table.stdout).unwrap();
+    assert!(table.lines().nth(1).unwrap().starts_with("[::]:8080/tcp  ?:80"), "{table}");
+    assert!(!table.contains('\u{1b}'), "{table}");
+
+    let json = shimctl(address, &["--output", "json", "ports"]);
+    assert_eq!(String::from_utf8(json.stdout).unwrap(), format!("{PORTS}\n"));
+}
+
+#[test]
+fn nobody_there_is_told_with_the_address_and_the_mend() {
+    // Bound and dropped, so nobody listens there.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let text = complaint(address);
+    assert!(text.contains(&address.to_string()) && text.contains("refused"), "{text}");
+    assert!(text.contains("systemctl status envoy-docker-registrar") && text.contains("--address"), "{text}");
+}
+
+#[test]
+fn an_error_of_the_registrars_is_passed_on() {
+    let text = complaint(answering("503 Service Unavailable", r#"{"error":"Docker was not listed yet"}"#));
+    assert!(text.contains("503") && text.contains("/api/v1/ports: Docker was not listed yet"), "{text}");
+}
+
+#[test]
+fn another_servers_pages_are_not_taken_for_answers() {
+    let text = complaint(answering("404 Not Found", "<h1>\u{1b}[31mNot here</h1>"));
+    assert!(text.contains("404") && text.contains("<h1>\\u{1b}[31mNot here"), "{text}");
+    let text = complaint(answering("200 OK", "<h1>Welcome</h1>"));
+    assert!(text.contains("can't be understood") && text.contains("Is it a registrar"), "{text}");
+    let text = complaint(answering("200 OK", r#"{"ports":[]}"#));
+    assert!(text.contains("can't be understood"), "{text}");
+    let text = complaint(answering("302 Found\r\nlocation: http://127.0.0.1:1/", ""));
+    assert!(text.contains("302"), "{text}");
+}
+
+#[test]
+fn broken_answers_are_told_apart_from_none() {
+    for bytes in ["", "HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n[", "SSH-2.0-OpenSSH_9.2\r\n", "\u{0}\u{1}\u{2}"] {
+        let text = complaint(server(move |mut connection| {
+            let _ = connection.write_all(bytes.as_bytes());
+        }));
+        assert!(text.contains("no answer from the registrar at 127.0.0.1:"), "{bytes:?}: {text}");
+    }
+}
+
+#[test]
+fn an_endless_answer_ends() {
+    let text = complaint(server(|mut connection| {
+        let _ = connection.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n");
+        while connection.write_all(&[b' '; 65536]).is_ok() {}
+    }));
+    assert!(text.contains("no answer"), "{text}");
+}
+
+#[test]
+fn a_silent_server_is_given_up() {
+    let started = Instant::now();
+    let text = complaint(server(|connection| {
+        thread::spawn(move || {
+            let mut rest = Vec::new();
+            let _ = (&connection).read_to_end(&mut rest);
+        });
+    }));
+    assert!(text.contains("within 5.0 s"), "{text}");
+    assert!((5..10).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    // More than a pipe holds, so that the write meets the closed end.
+    let address = server(|mut connection| {
+        let body = format!("[{}]", " ".repeat(1 << 20));
+        let _ = write!(connection, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    });
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shimctl"));
+    command.args(["--address", &address.to_string(), "--output", "json", "ports"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn a_wrong_command_line_exits_with_2_and_names_the_word() {
+    let address = "127.0.0.1:1".parse().unwrap();
+    for (arguments, word) in [
+        (&["prots"][..], "prots"),
+        (&["--output", "yaml", "ports"], "yaml"),
+        (&["resync", "--timeout", "soon"], "soon"),
+        (&["--address", "nowhere", "ports"], "nowhere"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_shimctl"));
+        let output = command.args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(word), "{output:?}");
+    }
+    let help = shimctl(address, &["--help"]);
+    assert!(help.status.success() && String::from_utf8_lossy(&help.stdout).contains("Examples:"), "{help:?}");
+}
