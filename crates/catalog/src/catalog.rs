@@ -117,6 +117,12 @@ impl Catalog {
         self.touched.insert(published);
     }
 
+    /// The port that is claimed under this id.
+    #[must_use]
+    pub fn published(&self, id: RegistrationId) -> Option<PublishedPort> {
+        self.claims.get(&id).map(|claim| claim.registration.published)
+    }
+
     /// dockerd told this shim to stop. It will tell the others of the container next, one after the other, so
     /// Envoy is to let go of all their ports at once.
     ///

@@ -1,0 +1,178 @@
+//! What was typed, exported or written into the configuration file, before anything is made of it.
+//!
+//! One struct for all three: a flag beats the environment, which beats the file, which beats the defaults.
+//! What the values mean, and the defaults, are in `config`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use serde::Deserialize;
+
+/// Read where it exists and no other is named.
+pub const DEFAULT_CONFIG_FILE: &str = "/etc/envoy-docker-shim/registrar.yaml";
+
+/// The registrar of Envoy Docker Shim: joins the ports that shims register with Docker's labels, and has
+/// Envoy serve them.
+///
+/// Every option can also be given in the environment (REGISTRAR_ and its name in capitals, _ for -) and in
+/// the configuration file (its name without --). A flag beats the environment, which beats the file.
+#[derive(Debug, Default, Parser, Deserialize)]
+#[command(name = "envoy-docker-registrar", version, next_line_help = true)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Args {
+    /// The configuration file, YAML [default: /etc/envoy-docker-shim/registrar.yaml, if it exists]
+    #[arg(long, env = "REGISTRAR_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+
+    /// Checks the configuration, says what is wrong with it, and exits
+    #[arg(long)]
+    #[serde(skip)]
+    pub check_config: bool,
+
+    /// The Unix socket that shims register at [default: /run/envoy-docker-shim/registrar.sock]
+    #[arg(long, env = "REGISTRAR_SHIM_SOCKET", value_name = "PATH")]
+    pub shim_socket: Option<PathBuf>,
+
+    /// Where Envoy subscribes: unix:PATH, or ADDRESS:PORT (whoever can reach that port can read all of it)
+    /// [default: unix:/run/envoy-docker-shim/xds.sock]
+    #[arg(long, env = "REGISTRAR_XDS_LISTEN", value_name = "ADDRESS")]
+    pub xds_listen: Option<String>,
+
+    /// The user that Envoy runs as, name or uid [default: root]
+    ///
+    /// Only this user can connect to the xDS socket, and the shims' sockets are given to it, so that Envoy can
+    /// listen beside them.
+    #[arg(long, env = "REGISTRAR_ENVOY_USER", value_name = "USER")]
+    pub envoy_user: Option<String>,
+
+    /// Where the read API, health and readiness are served [default: 127.0.0.1:7777]
+    #[arg(long, env = "REGISTRAR_HTTP_LISTEN", value_name = "ADDRESS:PORT")]
+    pub http_listen: Option<String>,
+
+    /// Docker's API: unix://PATH or tcp://HOST:PORT, or none for a host without Docker
+    /// [default: $DOCKER_HOST, else unix:///var/run/docker.sock]
+    ///
+    /// With tcp, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH are honoured as by docker itself.
+    #[arg(long, env = "REGISTRAR_DOCKER_HOST", value_name = "HOST")]
+    pub docker_host: Option<String>,
+
+    /// How ports without the label ProxyMode are treated: http, ws, tcp, auto or none [default: auto]
+    #[arg(long, env = "REGISTRAR_DEFAULT_PROXY_MODE", value_name = "MODE")]
+    pub default_proxy_mode: Option<String>,
+
+    /// Finds the service name in the container's name where there is no label: the expression's first group
+    #[arg(long, env = "REGISTRAR_NAME_PATTERN", value_name = "REGEX")]
+    pub name_pattern: Option<String>,
+
+    /// Where Envoy sends spans: none, otlp or zipkin [default: otlp if there is a collector, else none]
+    #[arg(long, env = "REGISTRAR_TRACING", value_name = "KIND")]
+    pub tracing: Option<String>,
+
+    /// The trace collector. OTLP is spoken over gRPC, to port 4318 over HTTP
+    #[arg(long, env = "REGISTRAR_TRACE_COLLECTOR", value_name = "HOST:PORT")]
+    pub trace_collector: Option<String>,
+
+    /// How many of 100 requests are traced [default: 100]
+    #[arg(long, env = "REGISTRAR_TRACE_SAMPLING", value_name = "PERCENT")]
+    pub trace_sampling: Option<f64>,
+
+    /// Where Envoy logs requests: stdout (its own) or none [default: stdout]
+    #[arg(long, env = "REGISTRAR_ACCESS_LOG", value_name = "WHERE")]
+    pub access_log: Option<String>,
+
+    /// What the registrar itself logs: error, warn, info, debug or trace [default: info]
+    #[arg(long, env = "REGISTRAR_LOG_LEVEL", value_name = "LEVEL")]
+    pub log_level: Option<String>,
+
+    /// How it logs: text or json [default: text]
+    #[arg(long, env = "REGISTRAR_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+/// Why the configuration file could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {reason}", path.display())]
+pub struct FileError {
+    path: PathBuf,
+    reason: String,
+}
+
+impl Args {
+    /// What was typed and exported, completed by the configuration file.
+    ///
+    /// # Errors
+    /// A file that was named, or the default one where it exists, can't be read or is not right.
+    pub fn with_file(self) -> Result<Self, FileError> {
+        let (path, must_exist) = match &self.config {
+            Some(path) => (path.clone(), true),
+            None => (PathBuf::from(DEFAULT_CONFIG_FILE), false),
+        };
+        if !must_exist && !path.exists() {
+            return Ok(self);
+        }
+        let file = Self::read(&path).map_err(|reason| FileError { path, reason })?;
+        Ok(self.or(file))
+    }
+
+    fn read(path: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+        Self::parse(&text)
+    }
+
+    fn parse(yaml: &str) -> Result<Self, String> {
+        let file: Option<Self> = serde_yaml::from_str(yaml).map_err(|error| error.to_string())?;
+        Ok(file.unwrap_or_default())
+    }
+
+    fn or(self, file: Self) -> Self {
+        Self {
+            config: self.config,
+            check_config: self.check_config,
+            shim_socket: self.shim_socket.or(file.shim_socket),
+            xds_listen: self.xds_listen.or(file.xds_listen),
+            envoy_user: self.envoy_user.or(file.envoy_user),
+            http_listen: self.http_listen.or(file.http_listen),
+            docker_host: self.docker_host.or(file.docker_host),
+            default_proxy_mode: self.default_proxy_mode.or(file.default_proxy_mode),
+            name_pattern: self.name_pattern.or(file.name_pattern),
+            tracing: self.tracing.or(file.tracing),
+            trace_collector: self.trace_collector.or(file.trace_collector),
+            trace_sampling: self.trace_sampling.or(file.trace_sampling),
+            access_log: self.access_log.or(file.access_log),
+            log_level: self.log_level.or(file.log_level),
+            log_format: self.log_format.or(file.log_format),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_beats_the_file() {
+        let typed = Args::parse_from(["registrar", "--envoy-user", "envoy"]);
+        let file = Args::parse("envoy-user: root\nlog-level: debug\n").unwrap();
+        let args = typed.or(file);
+        assert_eq!(args.envoy_user.as_deref(), Some("envoy"));
+        assert_eq!(args.log_level.as_deref(), Some("debug"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let error = Args::parse("envoy_user: root").unwrap_err();
+        assert!(error.contains("envoy_user"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_file_changes_nothing() {
+        assert!(Args::parse("# nothing yet\n").unwrap().envoy_user.is_none());
+    }
+
+    #[test]
+    fn the_flags_are_consistent() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,286 @@
+//! What the configuration means: every value checked, every default filled in.
+//!
+//! Nothing is opened, bound or connected here, so `--check-config` can do all of it.
+
+use std::env;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use model::ProxyMode;
+use model::labels::{Defaults, NamePattern};
+use xds::resources::{AccessLog, Settings, Tracing, TracingProtocol};
+
+use crate::args::Args;
+
+const DEFAULT_XDS_LISTEN: &str = "unix:/run/envoy-docker-shim/xds.sock";
+const DEFAULT_DOCKER_HOST: &str = "unix:///var/run/docker.sock";
+
+/// The port that IANA assigned to OTLP over HTTP.
+const OTLP_HTTP_PORT: u16 = 4318;
+
+/// The registrar's configuration, ready for use.
+#[derive(Debug)]
+pub struct Config {
+    /// Where shims register.
+    pub shim_socket: PathBuf,
+    /// Where Envoy subscribes.
+    pub xds_listen: XdsListen,
+    /// The uid of Envoy.
+    pub envoy_uid: u32,
+    /// Where the read API is served.
+    pub http_listen: SocketAddr,
+    /// Docker's API; `None` on a host without Docker.
+    pub docker_host: Option<String>,
+    /// What holds where labels say nothing.
+    pub defaults: Defaults,
+    /// What holds for all ports in Envoy.
+    pub envoy: Settings,
+    /// What is logged, and how.
+    pub log: Log,
+}
+
+/// Where Envoy subscribes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum XdsListen {
+    /// A Unix socket that belongs to Envoy's user.
+    Unix(PathBuf),
+    /// A TCP address, open to all who can reach it.
+    Tcp(SocketAddr),
+}
+
+/// What is logged, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The least severe level that is logged.
+    pub level: tracing::Level,
+    /// One JSON object a line instead of text.
+    pub json: bool,
+}
+
+/// A value that makes no sense; names the option and says what was expected.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("--{option} {value:?}: {reason}")]
+pub struct ConfigError {
+    option: &'static str,
+    value: String,
+    reason: String,
+}
+
+impl Config {
+    /// Checks what was given.
+    ///
+    /// # Errors
+    /// The first value that makes no sense.
+    pub fn resolve(args: Args) -> Result<Self, ConfigError> {
+        let log = log(&args)?;
+        Ok(Self {
+            envoy: Settings { tracing: tracing(&args)?, access_log: access_log(&args)? },
+            defaults: defaults(&args)?,
+            shim_socket: args.shim_socket.unwrap_or_else(|| shim_wire::DEFAULT_SOCKET.into()),
+            xds_listen: with("xds-listen", args.xds_listen, DEFAULT_XDS_LISTEN, xds_listen)?,
+            envoy_uid: with("envoy-user", args.envoy_user, "root", uid)?,
+            http_listen: with("http-listen", args.http_listen, admin_api::DEFAULT_HTTP_ADDRESS, socket_address)?,
+            docker_host: with(
+                "docker-host",
+                args.docker_host.or_else(docker_host_variable),
+                DEFAULT_DOCKER_HOST,
+                docker_host,
+            )?,
+            log,
+        })
+    }
+}
+
+/// Parses what was given, or else the default.
+fn with<T>(
+    option: &'static str,
+    given: Option<String>,
+    default: &str,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<T, ConfigError> {
+    let value = given.unwrap_or_else(|| default.to_owned());
+    parse(&value).map_err(|reason| ConfigError { option, value, reason })
+}
+
+fn xds_listen(text: &str) -> Result<XdsListen, String> {
+    match text.strip_prefix("unix:") {
+        Some(path) if path.starts_with('/') => Ok(XdsListen::Unix(path.into())),
+        Some(_) => Err("expected an absolute path after unix:".to_owned()),
+        None => socket_address(text).map(XdsListen::Tcp).map_err(|_| "expected unix:PATH or ADDRESS:PORT".to_owned()),
+    }
+}
+
+fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "expected ADDRESS:PORT, such as 127.0.0.1:7777 or [::1]:7777".to_owned())
+}
+
+/// `DOCKER_HOST` as docker itself reads it: set and not empty.
+fn docker_host_variable() -> Option<String> {
+    env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty())
+}
+
+fn docker_host(text: &str) -> Result<Option<String>, String> {
+    let known = ["unix://", "tcp://", "http://", "https://"];
+    match text {
+        "none" => Ok(None),
+        _ if known.iter().any(|scheme| text.starts_with(scheme)) => Ok(Some(text.to_owned())),
+        _ => Err("expected unix://PATH, tcp://HOST:PORT, https://HOST:PORT or none".to_owned()),
+    }
+}
+
+/// A uid, or a user of `/etc/passwd`. It is read here because a statically linked program has no other
+/// sources of users at hand; a user of another source is given by its uid.
+fn uid(text: &str) -> Result<u32, String> {
+    if text == "root" {
+        return Ok(0);
+    }
+    if let Ok(uid) = text.parse() {
+        return Ok(uid);
+    }
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    uid_in(&users, text).ok_or_else(|| "no such user in /etc/passwd: create it, or give its uid".to_owned())
+}
+
+/// The third field of the line whose first is `name` (passwd(5)).
+fn uid_in(passwd: &str, name: &str) -> Option<u32> {
+    passwd.lines().map(|line| line.split(':')).find_map(|mut fields| {
+        let is_named = fields.next() == Some(name);
+        is_named.then(|| fields.nth(1)?.parse().ok()).flatten()
+    })
+}
+
+fn defaults(args: &Args) -> Result<Defaults, ConfigError> {
+    let mode = with("default-proxy-mode", args.default_proxy_mode.clone(), "auto", |text| {
+        text.parse::<ProxyMode>().map_err(|error| error.to_string())
+    })?;
+    let Some(pattern) = &args.name_pattern else { return Ok(Defaults { mode, name_pattern: None }) };
+    let pattern = with("name-pattern", Some(pattern.clone()), "", |text| {
+        text.parse::<NamePattern>().map_err(|error| error.to_string())
+    })?;
+    Ok(Defaults { mode, name_pattern: Some(pattern) })
+}
+
+fn tracing(args: &Args) -> Result<Option<Tracing>, ConfigError> {
+    let default = if args.trace_collector.is_some() { "otlp" } else { "none" };
+    let kind = with("tracing", args.tracing.clone(), default, |text| match text {
+        "none" => Ok(None),
+        "otlp" => Ok(Some(TracingProtocol::OtlpGrpc)),
+        "zipkin" => Ok(Some(TracingProtocol::Zipkin)),
+        _ => Err("expected none, otlp or zipkin".to_owned()),
+    })?;
+    let Some(protocol) = kind else { return Ok(None) };
+    let (collector_host, collector_port) = with("trace-collector", args.trace_collector.clone(), "", host_and_port)?;
+    let over_http = protocol == TracingProtocol::OtlpGrpc && collector_port == OTLP_HTTP_PORT;
+    let protocol = if over_http { TracingProtocol::OtlpHttp } else { protocol };
+    let percent = args.trace_sampling.unwrap_or(100.0);
+    if !(0.0..=100.0).contains(&percent) {
+        let reason = "expected 0 to 100".to_owned();
+        return Err(ConfigError { option: "trace-sampling", value: percent.to_string(), reason });
+    }
+    Ok(Some(Tracing { protocol, collector_host, collector_port, sampling_percent: percent }))
+}
+
+/// `HOST:PORT`, an IPv6 address in brackets.
+fn host_and_port(text: &str) -> Result<(String, u16), String> {
+    let expected = || "expected HOST:PORT, such as collector:4317 or [fd00::1]:4317".to_owned();
+    let (host, port) = text.rsplit_once(':').ok_or_else(expected)?;
+    let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(expected)?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_name = |name: &str| {
+        !name.is_empty() && name.len() <= 253 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+    };
+    match bare {
+        Some(address) if address.parse::<IpAddr>().is_ok() => Ok((address.to_owned(), port)),
+        None if is_name(host) => Ok((host.to_owned(), port)),
+        _ => Err(expected()),
+    }
+}
+
+fn access_log(args: &Args) -> Result<AccessLog, ConfigError> {
+    with("access-log", args.access_log.clone(), "stdout", |text| match text {
+        "stdout" => Ok(AccessLog::Stdout),
+        "none" => Ok(AccessLog::None),
+        _ => Err("expected stdout or none".to_owned()),
+    })
+}
+
+fn log(args: &Args) -> Result<Log, ConfigError> {
+    let level = with("log-level", args.log_level.clone(), "info", |text| {
+        text.parse().map_err(|_| "expected error, warn, info, debug or trace".to_owned())
+    })?;
+    let json = with("log-format", args.log_format.clone(), "text", |text| match text {
+        "text" => Ok(false),
+        "json" => Ok(true),
+        _ => Err("expected text or json".to_owned()),
+    })?;
+    Ok(Log { level, json })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(args: Args) -> String {
+        Config::resolve(args).unwrap_err().to_string()
+    }
+
+    fn some(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    #[test]
+    fn without_any_option_the_defaults_are_the_documented_ones() {
+        let config = Config::resolve(Args { docker_host: some(DEFAULT_DOCKER_HOST), ..Args::default() }).unwrap();
+        assert_eq!(config.shim_socket, PathBuf::from("/run/envoy-docker-shim/registrar.sock"));
+        assert_eq!(config.xds_listen, XdsListen::Unix("/run/envoy-docker-shim/xds.sock".into()));
+        assert_eq!((config.envoy_uid, config.http_listen.to_string()), (0, "127.0.0.1:7777".to_owned()));
+        assert_eq!(config.envoy.tracing, None);
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_its_option_and_what_was_expected() {
+        let cases = [
+            (Args { xds_listen: some("nonsense"), ..Args::default() }, "--xds-listen \"nonsense\": expected unix:"),
+            (
+                Args { envoy_user: some("no-such-user"), ..Args::default() },
+                "--envoy-user \"no-such-user\": no such user",
+            ),
+            (
+                Args { http_listen: some("localhost"), ..Args::default() },
+                "--http-listen \"localhost\": expected ADDRESS",
+            ),
+            (Args { docker_host: some("/var/x"), ..Args::default() }, "--docker-host \"/var/x\": expected unix://"),
+            (Args { default_proxy_mode: some("HTTP"), ..Args::default() }, "--default-proxy-mode \"HTTP\": unknown"),
+            (Args { name_pattern: some("x"), ..Args::default() }, "--name-pattern \"x\": the expression has no group"),
+            (Args { tracing: some("otlp"), ..Args::default() }, "--trace-collector \"\": expected HOST:PORT"),
+            (Args { trace_collector: some("a b:1"), ..Args::default() }, "--trace-collector \"a b:1\": expected HOST"),
+            (Args { log_level: some("loud"), ..Args::default() }, "--log-level \"loud\": expected error"),
+        ];
+        for (args, expected) in cases {
+            let error = error(args);
+            assert!(error.starts_with(expected), "{error}");
+        }
+        let sampling = Args { trace_collector: some("a:1"), trace_sampling: Some(101.0), ..Args::default() };
+        assert_eq!(error(sampling), "--trace-sampling \"101\": expected 0 to 100");
+    }
+
+    #[test]
+    fn a_collector_alone_means_otlp_and_its_port_says_over_what() {
+        let tracing = |collector: &str| {
+            let args = Args { trace_collector: some(collector), docker_host: some("none"), ..Args::default() };
+            Config::resolve(args).unwrap().envoy.tracing.unwrap()
+        };
+        assert_eq!(tracing("collector:4317").protocol, TracingProtocol::OtlpGrpc);
+        assert_eq!(tracing("collector:4318").protocol, TracingProtocol::OtlpHttp);
+        assert_eq!(tracing("[fd00::1]:4317").collector_host, "fd00::1");
+    }
+
+    #[test]
+    fn a_user_is_found_by_its_name() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nbroken\nenvoy:x:101:101::/:/bin/false\n";
+        assert_eq!(uid_in(passwd, "envoy"), Some(101));
+        assert_eq!(uid_in(passwd, "broken"), None);
+        assert_eq!(uid("4711"), Ok(4711));
+    }
+}

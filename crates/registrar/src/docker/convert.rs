@@ -1,0 +1,174 @@
+//! What Docker's answers mean in the project's nouns. Pure: no question is asked here.
+//!
+//! An entry that makes no sense is left out; the others count.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use bollard::models::{ContainerSummary, Network, NetworkInspect, PortSummary, PortSummaryTypeEnum};
+use catalog::{Container, ListedContainer, ListedPort};
+use model::labels::ContainerFacts;
+use model::{ContainerId, Protocol, PublishedPort};
+
+/// The ids of the networks that can hold one of these addresses, by their subnets.
+pub(crate) fn networks_holding<'a>(networks: &'a [Network], addresses: &[IpAddr]) -> Vec<&'a str> {
+    let holds = |network: &&Network| {
+        let configs = network.ipam.as_ref().and_then(|ipam| ipam.config.as_ref());
+        let mut subnets = configs.into_iter().flatten().filter_map(|config| Subnet::parse(config.subnet.as_deref()?));
+        subnets.any(|subnet| addresses.iter().any(|address| subnet.contains(*address)))
+    };
+    networks.iter().filter(holds).filter_map(|network| network.id.as_deref()).collect()
+}
+
+/// Which containers of this network have one of these addresses. Endpoints that belong to no container
+/// (their ids begin with `ep-`) are left out.
+pub(crate) fn containers_at(network: &NetworkInspect, addresses: &[IpAddr]) -> HashMap<IpAddr, ContainerId> {
+    let mut found = HashMap::new();
+    for (id, endpoint) in network.containers.iter().flatten() {
+        let Ok(id) = id.parse::<ContainerId>() else { continue };
+        let own = [&endpoint.ipv4_address, &endpoint.ipv6_address];
+        for address in own.into_iter().flatten().filter_map(|text| without_mask(text)) {
+            if addresses.contains(&address) {
+                found.insert(address, id.clone());
+            }
+        }
+    }
+    found
+}
+
+/// The container of a listing's entry.
+pub(crate) fn container(summary: &ContainerSummary) -> Option<Container> {
+    let names = summary.names.iter().flatten();
+    // The names that links give hold more slashes.
+    let name = names.filter_map(|name| name.strip_prefix('/')).find(|name| !name.contains('/'));
+    let facts = ContainerFacts {
+        name: name.unwrap_or_default().to_owned(),
+        image: summary.image.clone().unwrap_or_default(),
+        labels: summary.labels.clone().unwrap_or_default(),
+    };
+    Some(Container { id: summary.id.as_ref()?.parse().ok()?, facts })
+}
+
+/// A running container of a listing's entry, with its published ports.
+pub(crate) fn listed_container(summary: &ContainerSummary) -> Option<ListedContainer> {
+    let networks = summary.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
+    let mut addresses =
+        networks.into_iter().flat_map(HashMap::values).filter_map(|network| network.ip_address.as_ref());
+    let address = addresses.find_map(|text| text.parse().ok());
+    let ports = summary.ports.iter().flatten().filter_map(|port| listed_port(port, address)).collect();
+    Some(ListedContainer { container: container(summary)?, ports })
+}
+
+/// `None` for a port that is exposed but not published.
+fn listed_port(port: &PortSummary, container_address: Option<IpAddr>) -> Option<ListedPort> {
+    let protocol = match port.typ? {
+        PortSummaryTypeEnum::TCP => Protocol::Tcp,
+        PortSummaryTypeEnum::UDP => Protocol::Udp,
+        PortSummaryTypeEnum::SCTP => Protocol::Sctp,
+        PortSummaryTypeEnum::EMPTY => return None,
+    };
+    let published = PublishedPort { address: port.ip.as_ref()?.parse().ok()?, port: port.public_port?, protocol };
+    Some(ListedPort { published, container_port: port.private_port, container_address })
+}
+
+/// An address range in CIDR notation (RFC 4632, RFC 4291).
+struct Subnet {
+    base: IpAddr,
+    prefix_length: u32,
+}
+
+impl Subnet {
+    fn parse(text: &str) -> Option<Self> {
+        let (base, prefix_length) = text.split_once('/')?;
+        let base = base.parse().ok()?;
+        let prefix_length = prefix_length.parse().ok()?;
+        let longest = if matches!(base, IpAddr::V4(_)) { 32 } else { 128 };
+        (prefix_length <= longest).then_some(Self { base, prefix_length })
+    }
+
+    fn contains(&self, address: IpAddr) -> bool {
+        match (self.base, address) {
+            (IpAddr::V4(base), IpAddr::V4(address)) => {
+                let differing = base.to_bits() ^ address.to_bits();
+                differing.checked_shr(32 - self.prefix_length).unwrap_or(0) == 0
+            }
+            (IpAddr::V6(base), IpAddr::V6(address)) => {
+                let differing = base.to_bits() ^ address.to_bits();
+                differing.checked_shr(128 - self.prefix_length).unwrap_or(0) == 0
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Docker writes the addresses of endpoints with their network's mask: `172.17.0.2/16`.
+fn without_mask(text: &str) -> Option<IpAddr> {
+    text.split('/').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn only_networks_whose_subnet_holds_an_address_are_asked() {
+        let networks: Vec<Network> = serde_json::from_str(
+            r#"[
+                {"Id": "bridge", "IPAM": {"Config": [{"Subnet": "172.17.0.0/16"}]}},
+                {"Id": "six", "IPAM": {"Config": [{"Subnet": "172.18.0.0/16"}, {"Subnet": "fd00:1::/64"}]}},
+                {"Id": "all", "IPAM": {"Config": [{"Subnet": "0.0.0.0/0"}]}},
+                {"Id": "odd", "IPAM": {"Config": [{"Subnet": "nonsense"}, {"Subnet": "10.0.0.0/33"}, {}]}},
+                {"Id": "host", "IPAM": {"Config": null}}
+            ]"#,
+        )
+        .unwrap();
+        assert_eq!(networks_holding(&networks, &[ip("172.17.255.255")]), ["bridge", "all"]);
+        assert_eq!(networks_holding(&networks, &[ip("fd00:1::2")]), ["six"]);
+        assert_eq!(networks_holding(&networks, &[ip("fd00:2::2")]), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_container_is_found_by_either_of_its_addresses_and_a_foreign_endpoint_is_not() {
+        let network: NetworkInspect = serde_json::from_str(&format!(
+            r#"{{"Containers": {{
+                "{ID}": {{"IPv4Address": "172.17.0.2/16", "IPv6Address": "fd00::2/64"}},
+                "ep-0011": {{"IPv4Address": "172.17.0.3/16", "IPv6Address": ""}}
+            }}}}"#
+        ))
+        .unwrap();
+        let wanted = [ip("172.17.0.2"), ip("172.17.0.3"), ip("fd00::2")];
+        let mut found: Vec<_> = containers_at(&network, &wanted).into_keys().collect();
+        found.sort();
+        assert_eq!(found, [ip("172.17.0.2"), ip("fd00::2")]);
+    }
+
+    #[test]
+    fn a_listing_gives_name_labels_and_published_ports_alone() {
+        let summary: ContainerSummary = serde_json::from_str(&format!(
+            r#"{{"Id": "{ID}", "Names": ["/other/alias", "/web"], "Image": "web:1", "Labels": {{"ServiceName": "a"}},
+                "Ports": [
+                    {{"IP": "::", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"}},
+                    {{"PrivatePort": 81, "Type": "tcp"}}
+                ],
+                "NetworkSettings": {{"Networks": {{"bridge": {{"IPAddress": "172.17.0.2"}}}}}}}}"#
+        ))
+        .unwrap();
+        let listed = listed_container(&summary).unwrap();
+        assert_eq!(listed.container.facts.name, "web");
+        assert_eq!(listed.container.facts.labels["ServiceName"], "a");
+        assert_eq!(listed.ports.len(), 1);
+        assert_eq!(listed.ports[0].published.to_string(), "[::]:8080/tcp");
+        assert_eq!(listed.ports[0].container_address, Some(ip("172.17.0.2")));
+    }
+
+    #[test]
+    fn an_entry_without_a_usable_id_is_left_out() {
+        assert_eq!(listed_container(&ContainerSummary { id: Some("abc".to_owned()), ..Default::default() }), None);
+    }
+}

@@ -1,0 +1,66 @@
+//! Everything that can happen to the registrar.
+
+use catalog::{PortRow, RegistrationId};
+use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
+use shim_wire::{FromRegistrar, Register};
+use tokio::sync::{mpsc, oneshot};
+use tonic::Status;
+use xds::{StreamId, Variant};
+
+use crate::docker::DockerEvent;
+use crate::readiness::Waiting;
+
+/// How many events may wait for the loop before its sources have to. Enough for every shim of a busy host to
+/// come back at once without a round of waiting.
+pub(crate) const EVENT_QUEUE: usize = 1024;
+
+/// What the loop reacts to.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Shim { id: RegistrationId, event: ShimEvent },
+    Docker(DockerEvent),
+    Xds { id: StreamId, event: XdsEvent },
+    Query(Query),
+}
+
+/// What a shim's connection brought.
+#[derive(Debug)]
+pub(crate) enum ShimEvent {
+    Register { register: Register, pid: u32, replies: mpsc::Sender<FromRegistrar> },
+    Release,
+    Gone,
+}
+
+/// What an Envoy's stream brought.
+#[derive(Debug)]
+pub(crate) enum XdsEvent {
+    Opened { variant: Variant, responses: mpsc::Sender<Result<xds::Response, Status>> },
+    Delta(Box<DeltaDiscoveryRequest>),
+    Sotw(Box<DiscoveryRequest>),
+    Closed,
+}
+
+/// What somebody wants to know. An answer that nobody waits for any longer is dropped.
+#[derive(Debug)]
+pub(crate) enum Query {
+    Ports(oneshot::Sender<PortsReport>),
+    Envoy(oneshot::Sender<admin_api::Envoy>),
+    Readiness(oneshot::Sender<Waiting>),
+}
+
+/// What the loop knows of the ports. Who serves each of them now is the kernel's to say.
+#[derive(Debug)]
+pub(crate) struct PortsReport {
+    pub(crate) ports: Vec<(PortRow, EnvoysWord)>,
+    pub(crate) envoy_connected: bool,
+    /// Why Docker can't be asked, if so.
+    pub(crate) docker_problem: Option<String>,
+}
+
+/// What Envoy said of a port's listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum EnvoysWord {
+    Nothing,
+    Accepted,
+    Rejected(String),
+}

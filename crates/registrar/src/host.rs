@@ -1,0 +1,343 @@
+//! The one loop: it owns the catalogue and Envoy's resources, and every change passes through it.
+//!
+//! An event goes in, the catalogue decides, what changed becomes resources, and whoever waits is answered.
+//! Time is read here, once per turn, and handed down.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use catalog::{Catalog, Lookup, PortChange, PortRow, Registration, RegistrationId};
+use model::PublishedPort;
+use model::labels::Defaults;
+use shim_wire::{FromRegistrar, Register};
+use tokio::sync::{Notify, mpsc, watch};
+use tonic::Status;
+use tracing::{debug, info, warn};
+use xds::resources::{self, Settings, names};
+use xds::{Hub, ResourceType, Response, StreamError, StreamId};
+
+use crate::docker::DockerEvent;
+use crate::event::{EnvoysWord, Event, PortsReport, Query, ShimEvent, XdsEvent};
+use crate::readiness::{DockerState, Missing, Readiness};
+
+/// How traffic comes to Envoy. There is no other way yet than that Docker's firewall is off.
+const CAPTURE: &str = "none";
+
+/// All that this host's registrar knows.
+pub(crate) struct Host {
+    catalog: Catalog,
+    hub: Hub,
+    settings: Settings,
+    readiness: Readiness,
+    docker_problem: Option<String>,
+    lookups: watch::Sender<Option<Lookup>>,
+    shims: HashMap<RegistrationId, mpsc::Sender<FromRegistrar>>,
+    /// Shims that wait for Envoy to let go of their port.
+    releasing: HashMap<RegistrationId, PublishedPort>,
+    streams: HashMap<StreamId, mpsc::Sender<Result<Response, Status>>>,
+    last_envoy: Option<(String, String)>,
+}
+
+impl Host {
+    /// `docker` says whether there is a Docker to wait for; `lookups` is where it is asked.
+    pub(crate) fn new(
+        defaults: Defaults,
+        settings: Settings,
+        docker: DockerState,
+        lookups: watch::Sender<Option<Lookup>>,
+    ) -> Self {
+        let mut hub = Hub::new();
+        hub.apply(resources::common(&settings));
+        Self {
+            catalog: Catalog::new(defaults),
+            hub,
+            settings,
+            readiness: Readiness::new(Instant::now(), docker),
+            docker_problem: None,
+            lookups,
+            shims: HashMap::new(),
+            releasing: HashMap::new(),
+            streams: HashMap::new(),
+            last_envoy: None,
+        }
+    }
+
+    /// Turns until there are no more sources of events. `writable` says that an Envoy has taken a response.
+    pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Event>, writable: Arc<Notify>) {
+        loop {
+            let due = self.handle_timers(Instant::now());
+            self.settle(Instant::now());
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => {
+                        self.handle(event, Instant::now());
+                        // What is already there is taken in one turn: Envoy is told once.
+                        while let Ok(event) = events.try_recv() {
+                            self.handle(event, Instant::now());
+                        }
+                    }
+                    None => return,
+                },
+                () = writable.notified() => {}
+                () = sleep_until(due) => {}
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Shim { id, event } => self.handle_shim(id, event, now),
+            Event::Docker(event) => self.handle_docker(event),
+            Event::Xds { id, event } => self.handle_xds(id, event, now),
+            Event::Query(query) => self.answer(query),
+        }
+    }
+
+    fn handle_shim(&mut self, id: RegistrationId, event: ShimEvent, now: Instant) {
+        match event {
+            ShimEvent::Register { register, pid, replies } => self.register(id, register, pid, replies),
+            ShimEvent::Release => {
+                let Some(published) = self.catalog.published(id) else {
+                    return self.reply(id, FromRegistrar::Released);
+                };
+                self.catalog.release(id, now);
+                self.releasing.insert(id, published);
+            }
+            ShimEvent::Gone => {
+                self.catalog.unregister(id);
+                self.releasing.remove(&id);
+                self.shims.remove(&id);
+            }
+        }
+    }
+
+    fn register(&mut self, id: RegistrationId, register: Register, pid: u32, replies: mpsc::Sender<FromRegistrar>) {
+        info!(port = %register.published, container = %register.container, pid, problem = register.problem, "registered");
+        let registration = Registration {
+            published: register.published,
+            container: register.container,
+            shim_pid: pid,
+            shareable: register.shareable,
+            problem: register.problem,
+            announced_at: SystemTime::now(),
+        };
+        self.shims.insert(id, replies);
+        self.catalog.register(id, registration);
+        self.reply(id, FromRegistrar::Registered);
+    }
+
+    fn handle_docker(&mut self, event: DockerEvent) {
+        match event {
+            DockerEvent::ListedAll(containers) => {
+                self.readiness.docker = DockerState::Listed;
+                self.docker_problem = None;
+                self.catalog.docker_listed_all(containers);
+            }
+            DockerEvent::Listed(container) => self.catalog.docker_listed(container),
+            DockerEvent::Stopped(id) => self.catalog.docker_stopped(&id),
+            DockerEvent::Found { number, containers } => {
+                for (address, container) in containers {
+                    debug!(%address, container = container.facts.name, "container found");
+                    self.catalog.found(number, address, container);
+                }
+            }
+            DockerEvent::Lost(reason) => self.docker_problem = Some(reason),
+        }
+    }
+
+    fn handle_xds(&mut self, id: StreamId, event: XdsEvent, now: Instant) {
+        let result = match event {
+            XdsEvent::Opened { variant, responses } => {
+                self.streams.insert(id, responses);
+                self.hub.open(id, variant, xds::Services::Ads)
+            }
+            XdsEvent::Delta(request) => self.hub.handle_delta(id, *request, now),
+            XdsEvent::Sotw(request) => self.hub.handle_sotw(id, *request, now),
+            XdsEvent::Closed => return self.close_stream(id),
+        };
+        if let Err(error) = result {
+            self.refuse_stream(id, &error);
+        }
+    }
+
+    fn refuse_stream(&mut self, id: StreamId, error: &StreamError) {
+        warn!(stream = id.0, %error, "a stream was ended");
+        if let Some(responses) = self.streams.get(&id) {
+            let _ = responses.try_send(Err(Status::invalid_argument(error.to_string())));
+        }
+        self.close_stream(id);
+    }
+
+    fn close_stream(&mut self, id: StreamId) {
+        self.streams.remove(&id);
+        self.hub.close(id);
+        if self.streams.is_empty() {
+            warn!("no Envoy is connected; it serves what it has, and shims serve the rest");
+        }
+    }
+
+    fn handle_timers(&mut self, now: Instant) -> Option<Instant> {
+        self.hub.handle_timeout(now);
+        let releases = self.catalog.expire_releases(now);
+        [releases, self.hub.next_timeout(), self.readiness.deadline()].into_iter().flatten().min()
+    }
+
+    /// Everything that follows from what was taken in.
+    fn settle(&mut self, now: Instant) {
+        for change in self.catalog.take_changes() {
+            let changes = resources_of(&change, &self.settings);
+            self.hub.apply(changes);
+        }
+        if !self.readiness.is_serving() {
+            self.try_open(now);
+        }
+        self.write_streams();
+        self.finish_releases();
+        self.publish_lookup();
+    }
+
+    fn try_open(&mut self, now: Instant) {
+        let missing = self.missing();
+        if self.readiness.try_open(now, missing) {
+            info!(without_shim = missing.shims, without_container = missing.containers, "Envoy is told from now on");
+            self.hub.start_serving();
+        }
+    }
+
+    fn write_streams(&mut self) {
+        for (id, responses) in &self.streams {
+            while let Ok(place) = responses.try_reserve() {
+                let Some(response) = self.hub.poll_response(*id) else { break };
+                place.send(Ok(response));
+            }
+        }
+    }
+
+    /// Tells the shims whose port Envoy has let go of.
+    fn finish_releases(&mut self) {
+        let hub = &self.hub;
+        let done: Vec<_> = self
+            .releasing
+            .iter()
+            .filter(|(_, port)| hub.is_released(ResourceType::Listener, &names::port_listener(port)))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in done {
+            self.releasing.remove(&id);
+            self.reply(id, FromRegistrar::Released);
+        }
+    }
+
+    fn publish_lookup(&self) {
+        let lookup = self.catalog.lookup();
+        self.lookups.send_if_modified(|current| {
+            let differs = *current != lookup;
+            *current = lookup;
+            differs
+        });
+    }
+
+    /// A shim that does not read its replies loses them: it asks again when it connects again.
+    fn reply(&self, id: RegistrationId, message: FromRegistrar) {
+        if let Some(replies) = self.shims.get(&id) {
+            let _ = replies.try_send(message);
+        }
+    }
+
+    fn missing(&self) -> Missing {
+        Missing {
+            shims: self.catalog.unregistered_ports().count(),
+            containers: self.catalog.lookup().map_or(0, |lookup| lookup.addresses.len()),
+        }
+    }
+
+    fn answer(&mut self, query: Query) {
+        match query {
+            Query::Ports(answer) => drop(answer.send(self.ports())),
+            Query::Envoy(answer) => drop(answer.send(self.envoy())),
+            Query::Readiness(answer) => drop(answer.send(self.readiness.waiting(self.missing()))),
+        }
+    }
+
+    fn ports(&self) -> PortsReport {
+        let with_word = |row: PortRow| {
+            let word = self.envoys_word(&row);
+            (row, word)
+        };
+        PortsReport {
+            ports: self.catalog.rows().into_iter().map(with_word).collect(),
+            envoy_connected: !self.streams.is_empty(),
+            docker_problem: self.docker_problem.clone(),
+        }
+    }
+
+    fn envoys_word(&self, row: &PortRow) -> EnvoysWord {
+        let listener = names::port_listener(&row.published);
+        if let Some(message) = self.hub.rejection(ResourceType::Listener, &listener) {
+            EnvoysWord::Rejected(message.to_owned())
+        } else if self.hub.is_accepted(ResourceType::Listener, &listener) {
+            EnvoysWord::Accepted
+        } else {
+            EnvoysWord::Nothing
+        }
+    }
+
+    fn envoy(&mut self) -> admin_api::Envoy {
+        let status = self.hub.status();
+        if let Some(stream) = status.streams.last() {
+            self.last_envoy = Some((stream.node_id.clone(), stream.envoy_version.clone()));
+        }
+        let (node_id, version) = self.last_envoy.clone().unzip();
+        let counts = status.resources;
+        let resources =
+            [("clusters", counts.clusters), ("endpoints", counts.endpoints), ("listeners", counts.listeners)];
+        admin_api::Envoy {
+            connected: !status.streams.is_empty(),
+            node_id: node_id.filter(|id| !id.is_empty()),
+            version: version.filter(|version| !version.is_empty()),
+            in_sync: !status.streams.is_empty() && status.streams.iter().all(|stream| stream.in_sync),
+            capture: CAPTURE.to_owned(),
+            resources: resources.map(|(name, count)| (name.to_owned(), count)).into(),
+            nacks: status.nack_count,
+            last_nack: status.last_nack.as_ref().map(nack),
+        }
+    }
+}
+
+fn resources_of(change: &PortChange, settings: &Settings) -> Vec<xds::Change> {
+    match (&change.before, &change.after) {
+        (Some(before), Some(after)) => resources::replace(before, after, settings),
+        (None, Some(after)) => resources::set(after, settings),
+        (Some(before), None) => resources::remove(before),
+        (None, None) => Vec::new(),
+    }
+}
+
+fn nack(nack: &xds::Nack) -> admin_api::Nack {
+    let time = SystemTime::now() - nack.time.elapsed();
+    admin_api::Nack {
+        resource_type: match nack.resource_type {
+            ResourceType::Cluster => "clusters",
+            ResourceType::Endpoint => "endpoints",
+            ResourceType::Listener => "listeners",
+        }
+        .to_owned(),
+        resource: Some(nack.resource.clone()).filter(|name| !name.is_empty()),
+        message: nack.message.clone(),
+        time_ms: unix_ms(time),
+    }
+}
+
+/// Milliseconds of Unix time; 0 for times before it.
+pub(crate) fn unix_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}

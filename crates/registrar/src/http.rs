@@ -1,0 +1,128 @@
+//! The read API over HTTP: ports, Envoy, health. Nothing can be changed here.
+//!
+//! The `Host` header is checked, so that a web page can't have a browser read this by a name that leads to
+//! loopback (DNS rebinding).
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use admin_api::{Error, Readiness};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tracing::warn;
+
+use crate::event::{Event, Query};
+use crate::ports_view::{self, ListenerCounts};
+
+#[derive(Clone)]
+struct Api {
+    events: mpsc::Sender<Event>,
+    host_name: Arc<str>,
+}
+
+/// Serves until the registrar ends. `host_name` is a name by which this host may be asked, beside
+/// `localhost` and any address.
+pub(crate) async fn run(listener: TcpListener, host_name: Arc<str>, events: mpsc::Sender<Event>) {
+    let api = Api { events, host_name };
+    let routes = Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/api/v1/ports", get(ports))
+        .route("/api/v1/envoy", get(envoy))
+        .fallback(async || {
+            error(StatusCode::NOT_FOUND, "no such page: see /api/v1/ports, /api/v1/envoy, /readyz, /healthz")
+        })
+        .layer(middleware::from_fn_with_state(api.clone(), check_host))
+        .with_state(api);
+    if let Err(error) = axum::serve(listener, routes).await {
+        warn!(%error, "the HTTP API ended");
+    }
+}
+
+async fn healthz(State(api): State<Api>) -> Response {
+    match ask(&api, Query::Readiness).await {
+        Ok(_) => "ok\n".into_response(),
+        Err(response) => response,
+    }
+}
+
+async fn readyz(State(api): State<Api>) -> Result<Response, Response> {
+    let waiting_for = ask(&api, Query::Readiness).await?;
+    let ready = waiting_for.is_empty();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok((status, Json(Readiness { ready, waiting_for })).into_response())
+}
+
+async fn envoy(State(api): State<Api>) -> Result<Json<admin_api::Envoy>, Response> {
+    ask(&api, Query::Envoy).await.map(Json)
+}
+
+async fn ports(State(api): State<Api>) -> Result<Json<Vec<admin_api::Port>>, Response> {
+    let report = ask(&api, Query::Ports).await?;
+    let listeners = listeners().await.map_err(|reason| error(StatusCode::INTERNAL_SERVER_ERROR, &reason))?;
+    Ok(Json(ports_view::ports(&report, &listeners)))
+}
+
+/// Asks the kernel who listens, on a thread that may wait for it.
+async fn listeners() -> Result<ListenerCounts, String> {
+    let asked = tokio::task::spawn_blocking(sock_diag::all_listeners).await;
+    let listeners = asked
+        .map_err(|error| error.to_string())?
+        .map_err(|error| format!("asking the kernel who listens failed: {error}"))?;
+    let mut counts = HashMap::new();
+    for listener in listeners {
+        *counts.entry(listener.address).or_default() += 1;
+    }
+    Ok(counts)
+}
+
+/// Asks the loop.
+async fn ask<T>(api: &Api, query: fn(oneshot::Sender<T>) -> Query) -> Result<T, Response> {
+    let (sender, answer) = oneshot::channel();
+    let stopping = || error(StatusCode::SERVICE_UNAVAILABLE, "the registrar is stopping");
+    api.events.send(Event::Query(query(sender))).await.map_err(|_| stopping())?;
+    answer.await.map_err(|_| stopping())
+}
+
+async fn check_host(State(api): State<Api>, headers: HeaderMap, request: Request, next: Next) -> Response {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if is_own_name(host, &api.host_name) {
+        return next.run(request).await;
+    }
+    error(StatusCode::FORBIDDEN, "the Host header names neither localhost, an address, nor this host")
+}
+
+/// Whether a `Host` header can't be the name of somebody else's site.
+fn is_own_name(host: &str, host_name: &str) -> bool {
+    let (name, _) = match host.strip_prefix('[') {
+        Some(v6) => v6.split_once(']').unwrap_or((v6, "")),
+        None => host.split_once(':').unwrap_or((host, "")),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.eq_ignore_ascii_case(host_name) || name.parse::<IpAddr>().is_ok()
+}
+
+fn error(status: StatusCode, reason: &str) -> Response {
+    (status, Json(Error { error: reason.to_owned() })).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_that_cannot_be_anothers_are_served() {
+        for host in ["localhost", "LOCALHOST:7777", "127.0.0.1:7777", "[::1]:7777", "10.0.0.5", "host1:7777"] {
+            assert!(is_own_name(host, "host1"), "{host}");
+        }
+        for host in ["", "evil.example", "evil.example:7777", "127.0.0.1.evil.example", "[evil]"] {
+            assert!(!is_own_name(host, "host1"), "{host}");
+        }
+    }
+}

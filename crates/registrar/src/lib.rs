@@ -1,0 +1,25 @@
+//! The daemon, one per host: sockets, Docker, gRPC, HTTP, and the one loop that owns all state.
+//!
+//! ```text
+//!  shim_socket ──┐                        ┌──▶ shims (Registered, Released)
+//!  docker ───────┼─▶ Event ─▶ host::Host ─┼──▶ xds_server ──▶ Envoy
+//!  xds_server ───┤    (decides with the   └──▶ docker (what to look up)
+//!  http ─────────┘     catalogue and xds)
+//! ```
+//!
+//! Every edge is a task that turns its bytes into an [`event::Event`] and knows nothing of the others. What is
+//! decided is decided in the crates `catalog` and `xds`.
+
+pub mod args;
+mod backoff;
+pub mod config;
+mod docker;
+mod event;
+mod host;
+mod http;
+mod ports_view;
+mod readiness;
+pub mod run;
+mod runtime_files;
+mod shim_socket;
+mod xds_server;

@@ -1,0 +1,186 @@
+//! The operator's view of the ports: what the loop knows, joined with who the kernel lets answer. Pure.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use admin_api::{Port, ServedBy};
+use catalog::PortRow;
+use model::{Protocol, ProxyMode};
+
+use crate::event::{EnvoysWord, PortsReport};
+use crate::host::unix_ms;
+
+/// How many sockets listen on each address, the shim's own among them.
+pub(crate) type ListenerCounts = HashMap<SocketAddr, usize>;
+
+/// One row for each port.
+pub(crate) fn ports(report: &PortsReport, listeners: &ListenerCounts) -> Vec<Port> {
+    report.ports.iter().map(|(row, word)| port(row, word, report, listeners)).collect()
+}
+
+fn port(row: &PortRow, word: &EnvoysWord, report: &PortsReport, listeners: &ListenerCounts) -> Port {
+    let listening = listeners.get(&row.published.socket_address()).copied().unwrap_or(0);
+    let served_by = served_by(row, word, report.envoy_connected, listening);
+    let mut problems = row.problems.clone();
+    problems.extend(problem(row, word, report, served_by));
+    let meaning = row.meaning.as_ref();
+    let registration = row.registration.as_ref();
+    Port {
+        host_address: row.published.address,
+        host_port: row.published.port,
+        protocol: row.published.protocol.to_string(),
+        container_address: row.container_address,
+        container_port: row.container_port,
+        container_id: row.container.as_ref().map(|container| container.id.to_string()),
+        container_name: row.container.as_ref().map(|container| container.facts.name.clone()),
+        service_name: meaning.map(|meaning| meaning.service.name.to_string()),
+        environment_name: meaning.map(|meaning| meaning.service.environment.to_string()),
+        proxy_mode: meaning.map(|meaning| meaning.mode.to_string()),
+        served_by,
+        shim_pid: registration.map(|registration| registration.shim_pid),
+        announced_at_ms: registration.map(|registration| unix_ms(registration.announced_at)),
+        problem: (!problems.is_empty()).then(|| problems.join("; ")),
+    }
+}
+
+fn served_by(row: &PortRow, word: &EnvoysWord, envoy_connected: bool, listening: usize) -> ServedBy {
+    let Some(registration) = &row.registration else { return ServedBy::Docker };
+    if row.published.protocol != Protocol::Tcp || !registration.shareable {
+        ServedBy::Shim
+    } else if listening > 1 {
+        // A shim has exactly one socket, so the others of its group are Envoy's.
+        ServedBy::Envoy
+    } else if row.container.is_none() || (row.wanted_in_envoy && envoy_connected && *word == EnvoysWord::Nothing) {
+        ServedBy::Pending
+    } else {
+        ServedBy::Shim
+    }
+}
+
+/// Why the port is not served as it should be, with the mend.
+fn problem(row: &PortRow, word: &EnvoysWord, report: &PortsReport, served_by: ServedBy) -> Option<String> {
+    match served_by {
+        ServedBy::Envoy => None,
+        ServedBy::Docker if row.meaning.as_ref().is_some_and(|meaning| meaning.mode == ProxyMode::None) => None,
+        ServedBy::Docker => Some(
+            "no shim serves this port: start dockerd with --userland-proxy-path=…/envoy-docker-shim, then restart the container".to_owned(),
+        ),
+        ServedBy::Pending if row.container.is_none() => Some(match &report.docker_problem {
+            Some(problem) => format!("its container is not known: {problem}"),
+            None => "its container is still to be found".to_owned(),
+        }),
+        ServedBy::Pending => None,
+        ServedBy::Shim if !row.wanted_in_envoy => None,
+        ServedBy::Shim => Some(match word {
+            EnvoysWord::Rejected(message) => rejection(row, message),
+            _ if !report.envoy_connected => "no Envoy is connected: the shim forwards".to_owned(),
+            EnvoysWord::Accepted => "Envoy accepted the port but does not listen (drained?): restart Envoy".to_owned(),
+            EnvoysWord::Nothing => return None,
+        }),
+    }
+}
+
+fn rejection(row: &PortRow, message: &str) -> String {
+    let mend = if message.contains("Permission denied") && row.published.port < 1024 {
+        ": give Envoy the capability CAP_NET_BIND_SERVICE"
+    } else if message.contains("Address already in use") {
+        ": if no other program has it, check that --envoy-user is the user that Envoy runs as"
+    } else {
+        ""
+    };
+    format!("Envoy rejected the port, the shim forwards: {message}{mend}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::SystemTime;
+
+    use catalog::{Container, Registration};
+    use model::PublishedPort;
+    use model::labels::{ContainerFacts, Defaults};
+
+    use super::*;
+
+    const ADDRESS: &str = "0.0.0.0:80";
+
+    fn row(protocol: Protocol) -> PortRow {
+        let address: SocketAddr = ADDRESS.parse().unwrap();
+        let published = PublishedPort { address: address.ip(), port: address.port(), protocol };
+        let container = "172.17.0.2:80".parse().unwrap();
+        let facts = ContainerFacts { image: "web".to_owned(), ..ContainerFacts::default() };
+        let id = "ab".repeat(32).parse().unwrap();
+        let registration = Registration {
+            published,
+            container,
+            shim_pid: 7,
+            shareable: protocol == Protocol::Tcp,
+            problem: String::new(),
+            announced_at: SystemTime::UNIX_EPOCH,
+        };
+        PortRow {
+            published,
+            container_port: 80,
+            container_address: Some(container.ip()),
+            meaning: Some(facts.meaning_for(80, &Defaults::default())),
+            container: Some(Arc::new(Container { id, facts })),
+            registration: Some(registration),
+            wanted_in_envoy: protocol == Protocol::Tcp,
+            problems: Vec::new(),
+        }
+    }
+
+    fn view(row: PortRow, word: EnvoysWord, envoy_connected: bool, listening: usize) -> Port {
+        let report = PortsReport { ports: vec![(row, word)], envoy_connected, docker_problem: None };
+        let listeners = HashMap::from([(ADDRESS.parse().unwrap(), listening)]);
+        ports(&report, &listeners).remove(0)
+    }
+
+    #[test]
+    fn envoy_serves_a_port_when_it_listens_beside_the_shim_whatever_it_said() {
+        let port = view(row(Protocol::Tcp), EnvoysWord::Nothing, false, 3);
+        assert_eq!((port.served_by, port.problem), (ServedBy::Envoy, None));
+    }
+
+    #[test]
+    fn a_port_on_its_way_to_envoy_is_pending_and_no_problem() {
+        let port = view(row(Protocol::Tcp), EnvoysWord::Nothing, true, 1);
+        assert_eq!((port.served_by, port.problem), (ServedBy::Pending, None));
+    }
+
+    #[test]
+    fn without_an_envoy_the_shim_serves_and_says_why() {
+        let port = view(row(Protocol::Tcp), EnvoysWord::Nothing, false, 1);
+        assert_eq!(port.served_by, ServedBy::Shim);
+        assert!(port.problem.unwrap().contains("no Envoy is connected"));
+    }
+
+    #[test]
+    fn a_low_port_that_envoy_may_not_bind_names_the_capability() {
+        let word = EnvoysWord::Rejected("cannot bind '0.0.0.0:80': Permission denied".to_owned());
+        let port = view(row(Protocol::Tcp), word, true, 1);
+        assert_eq!(port.served_by, ServedBy::Shim);
+        assert!(port.problem.unwrap().contains("CAP_NET_BIND_SERVICE"));
+    }
+
+    #[test]
+    fn udp_is_the_shims_and_no_problem() {
+        let port = view(row(Protocol::Udp), EnvoysWord::Nothing, true, 0);
+        assert_eq!((port.served_by, port.problem), (ServedBy::Shim, None));
+    }
+
+    #[test]
+    fn a_port_without_a_shim_is_dockers_and_names_the_mend() {
+        let port = view(PortRow { registration: None, ..row(Protocol::Tcp) }, EnvoysWord::Nothing, true, 0);
+        assert_eq!(port.served_by, ServedBy::Docker);
+        assert!(port.problem.unwrap().contains("--userland-proxy-path"));
+    }
+
+    #[test]
+    fn a_container_that_is_not_found_leaves_the_port_pending() {
+        let unfound = PortRow { container: None, meaning: None, wanted_in_envoy: false, ..row(Protocol::Tcp) };
+        let port = view(unfound, EnvoysWord::Nothing, true, 1);
+        assert_eq!(port.served_by, ServedBy::Pending);
+        assert!(port.problem.is_some() && port.service_name.is_none());
+    }
+}

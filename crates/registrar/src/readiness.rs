@@ -1,0 +1,133 @@
+//! When Envoy may be shown the world after a start.
+//!
+//! A registrar that was started anew knows nothing yet, while Envoy still serves all of it. So nothing is
+//! told to Envoy until every port that Docker publishes has its shim registered again and its container
+//! found, or until [`DEADLINE`] has passed. Pure: the time is an argument.
+
+use std::time::{Duration, Instant};
+
+/// How long a start may take at most before Envoy is told what is known, and that alone.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(3);
+
+/// What is still waited for, each in words; nothing once ready.
+pub(crate) type Waiting = Vec<String>;
+
+/// Where Docker stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DockerState {
+    /// There is none on this host.
+    Absent,
+    /// It has not given its listing yet.
+    Unheard,
+    /// Its listing is known.
+    Listed,
+}
+
+/// The gate between what is known and what Envoy is told.
+#[derive(Debug)]
+pub(crate) struct Readiness {
+    started: Instant,
+    pub(crate) docker: DockerState,
+    serving: bool,
+}
+
+/// How much of the world is still missing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Missing {
+    /// Ports that Docker publishes and no shim has registered.
+    pub(crate) shims: usize,
+    /// Addresses of shims whose container is not found yet.
+    pub(crate) containers: usize,
+}
+
+impl Readiness {
+    pub(crate) fn new(started: Instant, docker: DockerState) -> Self {
+        Self { started, docker, serving: false }
+    }
+
+    /// Whether Envoy has been shown the world; never goes back.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.serving
+    }
+
+    /// When the gate opens whatever is missing; `None` once it is open.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        (!self.serving).then(|| self.started + DEADLINE)
+    }
+
+    /// Opens the gate if it may be opened now; true if it was opened by this call.
+    pub(crate) fn try_open(&mut self, now: Instant, missing: Missing) -> bool {
+        let complete = self.docker != DockerState::Unheard && missing.shims == 0 && missing.containers == 0;
+        let opens = !self.serving && (complete || now >= self.started + DEADLINE);
+        self.serving |= opens;
+        opens
+    }
+
+    /// What `/readyz` waits for.
+    pub(crate) fn waiting(&self, missing: Missing) -> Waiting {
+        let mut waiting = Vec::new();
+        if self.docker == DockerState::Unheard {
+            waiting.push("Docker's first listing".to_owned());
+        }
+        if !self.serving {
+            waiting.push(format!(
+                "{} published ports without a shim and {} addresses without a container, for at most {} s",
+                missing.shims,
+                missing.containers,
+                DEADLINE.as_secs()
+            ));
+        }
+        waiting
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMPLETE: Missing = Missing { shims: 0, containers: 0 };
+
+    fn unheard() -> (Readiness, Instant) {
+        let now = Instant::now();
+        (Readiness::new(now, DockerState::Unheard), now)
+    }
+
+    #[test]
+    fn envoy_is_told_as_soon_as_every_port_is_back_and_only_once() {
+        let (mut readiness, now) = unheard();
+        assert!(!readiness.try_open(now, COMPLETE), "nothing is known before Docker was heard");
+        readiness.docker = DockerState::Listed;
+        assert!(!readiness.try_open(now, Missing { shims: 1, containers: 0 }));
+        assert!(!readiness.try_open(now, Missing { shims: 0, containers: 1 }));
+        assert!(readiness.try_open(now, COMPLETE));
+        assert!(!readiness.try_open(now, COMPLETE));
+        assert_eq!(readiness.deadline(), None);
+    }
+
+    #[test]
+    fn envoy_is_told_at_the_deadline_whatever_is_missing() {
+        let (mut readiness, now) = unheard();
+        let missing = Missing { shims: 7, containers: 0 };
+        let deadline = readiness.deadline().unwrap();
+        assert!(!readiness.try_open(now, missing));
+        assert!(readiness.try_open(deadline, missing));
+        assert!(readiness.is_serving());
+    }
+
+    #[test]
+    fn it_is_not_ready_while_docker_was_never_heard() {
+        let (mut readiness, now) = unheard();
+        readiness.try_open(now + DEADLINE, COMPLETE);
+        assert_eq!(readiness.waiting(COMPLETE).len(), 1);
+        readiness.docker = DockerState::Listed;
+        assert!(readiness.waiting(COMPLETE).is_empty());
+    }
+
+    #[test]
+    fn a_host_without_docker_is_ready_at_once() {
+        let now = Instant::now();
+        let mut readiness = Readiness::new(now, DockerState::Absent);
+        assert!(readiness.try_open(now, COMPLETE));
+        assert!(readiness.waiting(COMPLETE).is_empty());
+    }
+}
