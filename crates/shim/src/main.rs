@@ -1,2 +1,103 @@
-//! Placeholder.
-fn main() {}
+//! Takes docker-proxy's place: one process per published port.
+//!
+//! It owns the port's socket, forwards what arrives there to the container, tells the registrar that the port exists,
+//! and lets Envoy take the traffic over in the kernel. This file is the order of the start; `serve` is the loop.
+//!
+//! Deliberately absent: any knowledge of Docker, labels and services. A shim knows two addresses.
+
+mod args;
+mod connection;
+mod descriptor;
+mod event_loop;
+mod folder_watch;
+mod forward_tcp;
+mod log;
+mod parent;
+mod port;
+mod pump;
+mod registrar_link;
+mod registration;
+mod release;
+mod serve;
+mod signals;
+mod slots;
+mod steering;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use args::{Command, Mapping};
+use parent::Parent;
+use port::Port;
+use registration::Registration;
+use serve::Shim;
+
+fn main() -> ExitCode {
+    // Before anything else opens a descriptor.
+    let mut parent = Parent::inherit();
+    match args::parse(std::env::args_os().skip(1)) {
+        Ok(Command::Serve { mapping, use_listen_fd, problems }) => start(parent, mapping, use_listen_fd, problems),
+        Ok(Command::Reload(_)) => ExitCode::FAILURE,
+        Ok(Command::Version) => say(concat!("envoy-docker-shim version ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Command::Help) => say(args::HELP),
+        Err(error) => fail(&mut parent, &error.reason, error.exit_code),
+    }
+}
+
+fn say(text: &str) -> ExitCode {
+    print!("{text}");
+    ExitCode::SUCCESS
+}
+
+fn fail(parent: &mut Parent, reason: &str, exit_code: u8) -> ExitCode {
+    parent.failed(reason);
+    log::warn(reason);
+    ExitCode::from(exit_code)
+}
+
+/// Nobody is asked anything before dockerd has its answer: its API may be waiting for that very answer.
+fn start(mut parent: Parent, mapping: Mapping, use_listen_fd: bool, mut problems: Vec<String>) -> ExitCode {
+    let port = match listen(&mut parent, mapping, use_listen_fd, &mut problems) {
+        Ok(port) => port,
+        Err(reason) => return fail(&mut parent, &reason, 1),
+    };
+    let steerable = steering::share(&port).map_err(|problem| problems.push(problem)).is_ok();
+    for problem in &problems {
+        log::warn(problem);
+    }
+    let registration = Registration::new(mapping, problems, steerable);
+    let shim = match Shim::new(port, mapping, registrar_socket(), registration) {
+        Ok(shim) => shim,
+        Err(errno) => return fail(&mut parent, &format!("failed to start: {}", port::text(errno)), 1),
+    };
+    if let Err(error) = parent.succeeded() {
+        return fail(&mut parent, &format!("dockerd does not listen on fd 3: {error}"), 1);
+    }
+    match shim.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(errno) => fail(&mut parent, &format!("the event loop failed: {}", port::text(errno)), 1),
+    }
+}
+
+/// dockerd's socket, if it left one, else our own.
+fn listen(
+    parent: &mut Parent,
+    mapping: Mapping,
+    use_listen_fd: bool,
+    problems: &mut Vec<String>,
+) -> Result<Port, String> {
+    match parent.socket.take().map(|socket| Port::adopt(socket, mapping.published)) {
+        Some(Ok(port)) => return Ok(port),
+        // A descriptor that dockerd did not mean for us is no problem.
+        Some(Err(problem)) if use_listen_fd => problems.push(problem),
+        None if use_listen_fd => problems.push("flag -use-listen-fd was given, and fd 4 is not open".to_owned()),
+        Some(Err(_)) | None => {}
+    }
+    Port::bind(mapping.published)
+}
+
+fn registrar_socket() -> PathBuf {
+    std::env::var_os(shim_wire::SOCKET_VARIABLE)
+        .filter(|path| !path.is_empty())
+        .map_or_else(|| PathBuf::from(shim_wire::DEFAULT_SOCKET), PathBuf::from)
+}

@@ -1,0 +1,167 @@
+//! One TCP connection: a client, the container, and a pump each way.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::epoll::EpollFlags;
+use nix::sys::socket::sockopt::{KeepAlive, Linger, SocketError, TcpKeepIdle, TcpKeepInterval, TcpNoDelay};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, getsockopt, setsockopt, socket};
+
+use crate::descriptor;
+use crate::event_loop::Side;
+use crate::pump::{Pipes, Progress, Pump};
+
+/// Idle seconds before the kernel asks whether the peer is still there, and between its questions; as docker-proxy
+/// (Go's default).
+const KEEPALIVE_SECONDS: u32 = 15;
+
+/// What becomes of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It waits for the kernel.
+    Open,
+    /// It wants to go on once the others had their turn.
+    Unfinished,
+    /// It wants to go on once there are pipes again.
+    Starved,
+    /// Both streams came to their end.
+    Closed,
+    /// The container can't be reached: the client is hung up on, without a reset, as by docker-proxy.
+    Refused,
+    /// One end failed: so must the other.
+    Broken,
+}
+
+/// The connection. Both sockets are non-blocking.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    client: OwnedFd,
+    container: OwnedFd,
+    connected: bool,
+    to_container: Pump,
+    to_client: Pump,
+    /// Whether it stands in one of its owner's queues; for the owner to keep.
+    pub(crate) queued: bool,
+}
+
+impl Connection {
+    /// Takes a client on, and begins to connect to the container.
+    ///
+    /// # Errors
+    /// No socket is to be had, or the container is out of reach at once; the client is hung up on.
+    pub(crate) fn open(client: OwnedFd, address: SocketAddr) -> Result<Self, Errno> {
+        let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        let container = socket(family, SockType::Stream, flags, None)?;
+        set_options(container.as_fd())?;
+        let connected = match connect(container.as_raw_fd(), &SockaddrStorage::from(address)) {
+            Ok(()) => true,
+            Err(Errno::EINPROGRESS) => false,
+            Err(errno) => return Err(errno),
+        };
+        let (to_container, to_client) = (Pump::default(), Pump::default());
+        Ok(Self { client, container, connected, to_container, to_client, queued: false })
+    }
+
+    /// The socket of that side.
+    #[must_use]
+    pub(crate) fn socket(&self, side: Side) -> BorrowedFd<'_> {
+        match side {
+            Side::Client => self.client.as_fd(),
+            Side::Container => self.container.as_fd(),
+        }
+    }
+
+    /// Takes in what the kernel reports about one side.
+    pub(crate) fn on_event(&mut self, side: Side, flags: EpollFlags, pipes: &mut Pipes) -> State {
+        let failed = flags.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP);
+        if !self.connected {
+            return self.on_event_while_connecting(side, failed, pipes);
+        }
+        let (from_side, to_side) = match side {
+            Side::Client => (&self.to_container, &self.to_client),
+            Side::Container => (&self.to_client, &self.to_container),
+        };
+        let readable = failed || flags.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP);
+        let writable = to_side.is_blocked() && (failed || flags.contains(EpollFlags::EPOLLOUT));
+        // With its stream at the end already, nobody would read the error.
+        let broken = flags.contains(EpollFlags::EPOLLERR) && from_side.is_finished();
+        match side {
+            _ if broken => State::Broken,
+            Side::Client => self.run(readable, writable, pipes),
+            Side::Container => self.run(writable, readable, pipes),
+        }
+    }
+
+    fn on_event_while_connecting(&mut self, side: Side, failed: bool, pipes: &mut Pipes) -> State {
+        match side {
+            Side::Client if failed => State::Broken,
+            Side::Client => State::Open,
+            Side::Container => match getsockopt(&self.container, SocketError) {
+                Ok(0) if !failed => {
+                    self.connected = true;
+                    self.go_on(pipes)
+                }
+                _ => State::Refused,
+            },
+        }
+    }
+
+    /// Goes on in both directions.
+    pub(crate) fn go_on(&mut self, pipes: &mut Pipes) -> State {
+        if self.connected { self.run(true, true, pipes) } else { State::Open }
+    }
+
+    fn run(&mut self, to_container: bool, to_client: bool, pipes: &mut Pipes) -> State {
+        let (client, container) = (self.client.as_fd(), self.container.as_fd());
+        let mut progress = [Progress::Waiting; 2];
+        if to_container {
+            progress[0] = self.to_container.run(client, container, pipes);
+        }
+        if to_client {
+            progress[1] = self.to_client.run(container, client, pipes);
+        }
+        if progress.contains(&Progress::Broken) {
+            State::Broken
+        } else if self.to_container.is_finished() && self.to_client.is_finished() {
+            State::Closed
+        } else if progress.contains(&Progress::Unfinished) {
+            State::Unfinished
+        } else if progress.contains(&Progress::Starved) {
+            State::Starved
+        } else {
+            State::Open
+        }
+    }
+
+    /// Its two sockets.
+    pub(crate) fn into_sockets(self) -> [OwnedFd; 2] {
+        [self.client, self.container]
+    }
+}
+
+/// Sets what docker-proxy's connections have. A listener's own pass to what it accepts.
+///
+/// # Errors
+/// Those of `setsockopt`.
+pub(crate) fn set_options(socket: BorrowedFd<'_>) -> Result<(), Errno> {
+    setsockopt(&socket, TcpNoDelay, &true)?;
+    setsockopt(&socket, KeepAlive, &true)?;
+    setsockopt(&socket, TcpKeepIdle, &KEEPALIVE_SECONDS)?;
+    setsockopt(&socket, TcpKeepInterval, &KEEPALIVE_SECONDS)
+}
+
+/// Whether a socket's peer has everything that was sent to it.
+#[must_use]
+pub(crate) fn is_delivered(socket: &OwnedFd) -> bool {
+    descriptor::unsent(socket.as_fd()).unwrap_or(0) == 0
+}
+
+/// Ends a connection by a reset, which throws away what the peer has not got yet.
+pub(crate) fn reset(socket: OwnedFd) {
+    // Where it fails the peer sees an ordinary end.
+    let _ = setsockopt(&socket, Linger, &libc::linger { l_onoff: 1, l_linger: 0 });
+    drop(socket);
+}

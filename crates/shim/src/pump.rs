@@ -1,0 +1,134 @@
+//! One direction of a TCP connection: the kernel moves the bytes through a pipe, they never come to us.
+
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, SpliceFFlags, splice};
+use nix::sys::socket::{Shutdown, shutdown};
+use nix::unistd::pipe2;
+
+/// The most that is moved at once; a pipe holds as much (Linux' default).
+const CHUNK: usize = 64 * 1024;
+/// Chunks that one direction moves before others get their turn.
+const TURN: u32 = 16;
+/// Pipes that wait for the next bytes of any connection.
+const SPARE_PIPES: usize = 4;
+
+/// A pipe, always empty while it waits in [`Pipes`].
+#[derive(Debug)]
+struct Pipe {
+    out: OwnedFd,
+    into: OwnedFd,
+}
+
+/// Pipes to be used again. A connection holds one only while bytes are in it.
+#[derive(Debug, Default)]
+pub(crate) struct Pipes {
+    spare: Vec<Pipe>,
+}
+
+impl Pipes {
+    fn take(&mut self) -> Option<Pipe> {
+        self.spare.pop().or_else(|| {
+            let (out, into) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).ok()?;
+            Some(Pipe { out, into })
+        })
+    }
+
+    fn give_back(&mut self, pipe: Pipe) {
+        if self.spare.len() < SPARE_PIPES {
+            self.spare.push(pipe);
+        }
+    }
+}
+
+/// How far a pump came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Nothing to do until the kernel reports a change at either socket.
+    Waiting,
+    /// There is more to do, after the others had their turn.
+    Unfinished,
+    /// No pipe is to be had at the moment.
+    Starved,
+    /// One of the sockets failed: the connection is broken.
+    Broken,
+}
+
+/// Moves bytes from one socket to another until the end of the stream, and passes that on.
+#[derive(Debug, Default)]
+pub(crate) struct Pump {
+    /// Held while it holds bytes.
+    pipe: Option<Pipe>,
+    /// Bytes in it.
+    pending: usize,
+    finished: bool,
+}
+
+impl Pump {
+    /// Whether the end of the stream was passed on.
+    #[must_use]
+    pub(crate) const fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// Whether bytes wait for the receiver.
+    #[must_use]
+    pub(crate) const fn is_blocked(&self) -> bool {
+        self.pending > 0
+    }
+
+    /// Moves what can be moved without waiting.
+    ///
+    /// The pipe is filled only when it is empty. So "would block" has one meaning each time: on the way in there is
+    /// nothing to read, on the way out the receiver's buffer is full.
+    pub(crate) fn run(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, pipes: &mut Pipes) -> Progress {
+        for _ in 0..TURN {
+            if self.finished {
+                return Progress::Waiting;
+            }
+            let step = if self.pending > 0 { self.drain(to, pipes) } else { self.fill(from, to, pipes) };
+            match step {
+                Ok(()) | Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Progress::Waiting,
+                Err(Errno::EMFILE) => return Progress::Starved,
+                Err(_) => return Progress::Broken,
+            }
+        }
+        Progress::Unfinished
+    }
+
+    fn fill(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, pipes: &mut Pipes) -> Result<(), Errno> {
+        let pipe = pipes.take().ok_or(Errno::EMFILE)?;
+        match move_bytes(from, &pipe.into, CHUNK) {
+            Ok(count) if count > 0 => {
+                self.pending = count;
+                self.pipe = Some(pipe);
+                Ok(())
+            }
+            result => {
+                pipes.give_back(pipe);
+                result?;
+                self.finished = true;
+                // Fails where the other direction has broken the connection, which will be noticed there.
+                let _ = shutdown(to.as_raw_fd(), Shutdown::Write);
+                Ok(())
+            }
+        }
+    }
+
+    fn drain(&mut self, to: BorrowedFd<'_>, pipes: &mut Pipes) -> Result<(), Errno> {
+        let Some(pipe) = &self.pipe else { return Err(Errno::EPIPE) };
+        self.pending -= move_bytes(&pipe.out, to, self.pending)?.min(self.pending);
+        if self.pending == 0
+            && let Some(pipe) = self.pipe.take()
+        {
+            pipes.give_back(pipe);
+        }
+        Ok(())
+    }
+}
+
+fn move_bytes(from: impl std::os::fd::AsFd, to: impl std::os::fd::AsFd, most: usize) -> Result<usize, Errno> {
+    splice(from, None, to, None, most, SpliceFFlags::SPLICE_F_MOVE | SpliceFFlags::SPLICE_F_NONBLOCK)
+}

@@ -1,0 +1,208 @@
+//! The connection to the registrar: its socket, the wait for that socket to appear, and the bytes both ways.
+//!
+//! What is said, and when it is tried again, is decided in `registration`.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::sys::epoll::EpollFlags;
+use nix::sys::socket::sockopt::PeerCredentials;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket};
+use nix::unistd::geteuid;
+use shim_wire::{Decoder, FromRegistrar, FromShim, Message};
+
+use crate::event_loop::{EventLoop, Token};
+use crate::folder_watch::FolderWatch;
+use crate::log;
+use crate::port::Port;
+use crate::registration::{Loss, Registration, Step};
+
+/// Bytes read from the registrar at once.
+const READ_LENGTH: usize = 512;
+
+/// Our end of the conversation.
+#[derive(Debug)]
+pub(crate) struct RegistrarLink {
+    path: PathBuf,
+    registration: Registration,
+    stream: Option<UnixStream>,
+    decoder: Decoder<FromRegistrar>,
+    /// Only while there is no connection: a host has few inotify instances per user.
+    watch: Option<FolderWatch>,
+    retry_at: Option<Instant>,
+    released: bool,
+}
+
+impl RegistrarLink {
+    /// A link to the socket at `path`, not connected yet.
+    #[must_use]
+    pub(crate) fn new(path: PathBuf, registration: Registration) -> Self {
+        let (stream, decoder, watch) = (None, Decoder::default(), None);
+        Self { path, registration, stream, decoder, watch, retry_at: None, released: false }
+    }
+
+    /// When [`Self::connect`] is due.
+    #[must_use]
+    pub(crate) const fn deadline(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// Whether a connection stands.
+    #[must_use]
+    pub(crate) const fn is_connected(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// Whether the registrar has said, after [`Self::release`], that Envoy has let go.
+    #[must_use]
+    pub(crate) const fn is_released(&self) -> bool {
+        self.released
+    }
+
+    /// Tries to connect; where that fails, sees to it that it is tried again.
+    pub(crate) fn connect(&mut self, events: &EventLoop, now: Instant) {
+        if self.stream.is_some() {
+            return;
+        }
+        let attempt = match self.attempt() {
+            // Nobody there: watch first and try then, so that nothing is missed in between.
+            Err(Loss::Absent) => {
+                self.watch_folder(events);
+                self.attempt()
+            }
+            attempt => attempt,
+        };
+        match attempt.and_then(|stream| self.start(stream, events)) {
+            Ok(()) => {}
+            Err(why) => self.hang_up(why, events, now),
+        }
+    }
+
+    fn attempt(&self) -> Result<UnixStream, Loss> {
+        let address = UnixAddr::new(&self.path).map_err(|_| Loss::Refused)?;
+        // Non-blocking, since a connect waits where the registrar's queue is full.
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None).map_err(|_| Loss::Failed)?;
+        connect(socket.as_raw_fd(), &address).map_err(|errno| match errno {
+            Errno::ENOENT | Errno::ENOTDIR => Loss::Absent,
+            _ => Loss::Failed,
+        })?;
+        let peer = getsockopt(&socket, PeerCredentials).map_err(|_| Loss::Failed)?.uid();
+        if peer != 0 && peer != geteuid().as_raw() {
+            log::warn(&format!("{} belongs to uid {peer}: not trusted", self.path.display()));
+            return Err(Loss::Refused);
+        }
+        Ok(socket.into())
+    }
+
+    fn start(&mut self, stream: UnixStream, events: &EventLoop) -> Result<(), Loss> {
+        events.watch(&stream, Token::Registrar, EpollFlags::EPOLLIN).map_err(|_| Loss::Failed)?;
+        self.stream = Some(stream);
+        self.decoder = Decoder::default();
+        self.watch = None;
+        self.retry_at = None;
+        self.registration.connected();
+        Ok(())
+    }
+
+    fn watch_folder(&mut self, events: &EventLoop) {
+        self.watch = FolderWatch::start(&self.path)
+            .and_then(|watch| events.watch(&watch, Token::Folder, EpollFlags::EPOLLIN).map(|()| watch))
+            .ok();
+    }
+
+    fn hang_up(&mut self, why: Loss, events: &EventLoop, now: Instant) {
+        self.stream = None;
+        if self.watch.is_none() {
+            self.watch_folder(events);
+        }
+        self.retry_at = Some(now + self.registration.lost(why, self.watch.is_some()));
+    }
+
+    /// Something happened in the folder where the socket should be.
+    pub(crate) fn on_folder(&mut self, events: &EventLoop, now: Instant) {
+        if self.watch.as_mut().is_some_and(FolderWatch::has_changed) {
+            self.watch = None; // what is to be watched may be another folder now
+            self.registration.noticed();
+            self.connect(events, now);
+        }
+    }
+
+    /// The registrar has said something, or is gone.
+    pub(crate) fn on_readable(&mut self, port: &mut Port, events: &EventLoop, now: Instant) {
+        if let Err(why) = self.read_some(port) {
+            self.hang_up(why, events, now);
+        }
+    }
+
+    fn read_some(&mut self, port: &mut Port) -> Result<(), Loss> {
+        let mut bytes = [0; READ_LENGTH];
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        let length = match stream.read(&mut bytes) {
+            Ok(0) => return Err(Loss::Failed),
+            Ok(length) => length,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return Ok(()),
+            Err(_) => return Err(Loss::Failed),
+        };
+        self.decoder.push(&bytes[..length]);
+        loop {
+            match self.decoder.next_message() {
+                Ok(Some(message)) => self.take(message, port)?,
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    log::warn(&format!("what the registrar says can't be understood: {error}"));
+                    return Err(Loss::Failed);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, message: FromRegistrar, port: &mut Port) -> Result<(), Loss> {
+        match self.registration.take(message) {
+            Step::Nothing => Ok(()),
+            Step::GiveSocket { uid } => {
+                let outcome = port.give_to(uid);
+                let announcement = self.registration.given(outcome);
+                self.send(announcement)
+            }
+            Step::Refused { reason } => {
+                log::warn(&format!("the registrar refuses {}: {reason}", port.published()));
+                Err(Loss::Refused)
+            }
+            Step::Released => {
+                self.released = true;
+                Ok(())
+            }
+        }
+    }
+
+    /// Announces the port again: on the connection that stands, or on a new one.
+    pub(crate) fn announce(&mut self, events: &EventLoop, now: Instant) {
+        let announcement = self.registration.announce();
+        match self.send(announcement) {
+            Ok(()) => self.connect(events, now),
+            Err(why) => self.hang_up(why, events, now),
+        }
+    }
+
+    /// Asks for the release; yields whether there is an answer to wait for.
+    pub(crate) fn release(&mut self) -> bool {
+        let release = self.registration.release();
+        release.is_some() && self.send(release).is_ok()
+    }
+
+    fn send(&mut self, message: Option<FromShim>) -> Result<(), Loss> {
+        let (Some(message), Some(stream)) = (message, &mut self.stream) else { return Ok(()) };
+        let mut bytes = Vec::new();
+        message.encode(&mut bytes);
+        // The kernel takes it in one piece, unless the registrar has not read anything for hundreds of messages.
+        match stream.write(&bytes) {
+            Ok(length) if length == bytes.len() => Ok(()),
+            _ => Err(Loss::Failed),
+        }
+    }
+}

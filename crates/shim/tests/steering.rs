@@ -1,0 +1,102 @@
+//! Who gets a connection: the kernel decides, between the shim and whoever joined its port.
+
+mod common;
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use common::registrar::Registrar;
+use common::{Folder, Shim, Start, container_named, eventually};
+use nix::errno::Errno;
+use nix::sys::socket::sockopt::{Ipv6V6Only, ReusePort};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket};
+use nix::unistd::{Uid, fchown};
+
+const ENVOY_UID: u32 = 65534;
+
+/// A listener that shares its address, as Envoy's do.
+fn join(address: SocketAddr, uid: u32) -> Result<TcpListener, Errno> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let fd: OwnedFd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    if address.is_ipv6() {
+        setsockopt(&fd, Ipv6V6Only, &true)?;
+    }
+    setsockopt(&fd, ReusePort, &true)?;
+    fchown(&fd, Some(Uid::from_raw(uid)), None)?;
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
+    listen(&fd, Backlog::new(128)?)?;
+    Ok(fd.into())
+}
+
+/// Takes `count` connections and answers as Envoy.
+fn answer(envoy: &TcpListener, count: usize) {
+    for _ in 0..count {
+        let (mut stream, _) = envoy.accept().expect("a connection waits");
+        stream.write_all(b"envoy").expect("the client reads");
+    }
+}
+
+fn envoy_takes_over_and_leaves(shim: &Shim) {
+    let address = shim.address;
+    assert_eq!(shim.ask(), "container");
+    assert_eq!(join(address, 1234).map(drop), Err(Errno::EADDRINUSE), "another uid can't join");
+    for _ in 0..3 {
+        let envoy = join(address, ENVOY_UID).expect("Envoy's uid can join");
+        std::thread::scope(|scope| {
+            scope.spawn(|| answer(&envoy, 100));
+            for i in 0..100 {
+                assert_eq!(shim.ask(), "envoy", "connection {i}");
+            }
+        });
+        drop(envoy);
+        for _ in 0..20 {
+            assert_eq!(shim.ask(), "container");
+        }
+    }
+}
+
+fn registered(adjust: impl FnOnce(&mut Start)) -> Shim {
+    let folder = Folder::new();
+    let registrar = Registrar::listen(&folder.join("registrar.sock"));
+    let mut start = Start::new(container_named("container"));
+    start.registrar = folder.join("registrar.sock");
+    adjust(&mut start);
+    let shim = start.serve();
+    let (_, register) = registrar.accept_and_register(ENVOY_UID);
+    assert!(register.shareable, "{}", register.problem);
+    shim
+}
+
+#[test]
+fn envoy_gets_every_new_connection_while_it_lives() {
+    envoy_takes_over_and_leaves(&registered(|_| {}));
+}
+
+#[test]
+fn envoy_gets_every_new_connection_on_dockerds_socket() {
+    envoy_takes_over_and_leaves(&registered(|start| {
+        start.socket = Some(TcpListener::bind(start.host).expect("the address is free").into());
+    }));
+}
+
+#[test]
+fn envoy_gets_every_new_connection_over_ipv6() {
+    let free = TcpListener::bind("[::1]:0").and_then(|listener| listener.local_addr()).expect("IPv6 on loopback");
+    envoy_takes_over_and_leaves(&registered(|start| start.host = free));
+}
+
+#[test]
+fn several_sockets_of_envoys_leave_nothing_to_the_shim() {
+    let shim = registered(|_| {});
+    let envoy: Vec<TcpListener> = (0..4).map(|_| join(shim.address, ENVOY_UID).expect("can join")).collect();
+    for socket in &envoy {
+        socket.set_nonblocking(true).expect("a socket");
+    }
+    for _ in 0..50 {
+        let client = shim.connect();
+        let (mut stream, _) = eventually("Envoy gets it", || envoy.iter().find_map(|socket| socket.accept().ok()));
+        stream.write_all(b"envoy").expect("the client reads");
+        drop(client);
+    }
+}
