@@ -1,67 +1,70 @@
-//! The store and all streams of all Envoys.
+//! The store and all streams of all Envoys: what the registrar talks to.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
-use envoy_types::pb::envoy::service::discovery::v3::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-};
+use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 
-use crate::{Change, ResourceType, Status};
+use crate::ledger::{Told, Verdict};
+use crate::nack;
+use crate::store::{Name, Store};
+use crate::stream::{Response, Services, Stream, Variant};
+use crate::subscription::{MAX_NAME_LENGTH, MAX_SUBSCRIBED_NAMES};
+use crate::{Change, Nack, ResourceCounts, ResourceType, Status, StreamStatus};
+
+/// The most streams that may be open: far more than the Envoys of one host open, even while some of their old
+/// connections have not been noticed to be dead.
+pub const MAX_STREAMS: usize = 64;
 
 /// A stream's number, given by the caller and never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);
 
-/// Which of the two xDS protocols a stream speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Variant {
-    /// Incremental: only what changed is sent.
-    Delta,
-    /// State of the world.
-    Sotw,
-}
-
-/// What may be asked for on a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Services {
-    /// Everything, on one stream.
-    Ads,
-    /// One kind only: the service CDS, EDS or LDS.
-    Only(ResourceType),
-}
-
-/// What is to be written to a stream.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Response {
-    /// For a stream of [`Variant::Delta`].
-    Delta(DeltaDiscoveryResponse),
-    /// For a stream of [`Variant::Sotw`].
-    Sotw(DiscoveryResponse),
-}
-
-/// Why a stream can't go on. The caller ends it with INVALID_ARGUMENT and calls [`Hub::close`].
+/// Why a stream can't go on. The caller ends it with INVALID_ARGUMENT and calls [`Hub::close`]; other streams
+/// and the resources are as they were.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
     /// On ADS every request must say what it asks for.
     #[error("a request on the aggregated stream has no type_url")]
     MissingTypeUrl,
+    /// A service of one kind was asked for another.
+    #[error("this stream serves {} only", .0.type_url())]
+    WrongTypeUrl(ResourceType),
+    /// More than [`MAX_SUBSCRIBED_NAMES`] of one kind.
+    #[error("a subscription to more than {MAX_SUBSCRIBED_NAMES} names of one kind")]
+    TooManyNames,
+    /// A name longer than [`MAX_NAME_LENGTH`]; its beginning is given.
+    #[error("the name {0:?}… is longer than {MAX_NAME_LENGTH} bytes")]
+    NameTooLong(String),
+    /// More than [`MAX_STREAMS`] are open.
+    #[error("more than {MAX_STREAMS} streams are open")]
+    TooManyStreams,
+    /// The stream was never opened, was closed, or speaks the other protocol: a mistake of the caller's.
+    #[error("stream {} is not open for such requests", .0.0)]
+    NotOpen(StreamId),
 }
 
 /// Serves any number of Envoys from one store.
 #[derive(Debug, Default)]
-pub struct Hub {}
+pub struct Hub {
+    store: Store,
+    streams: BTreeMap<StreamId, Stream>,
+    is_serving: bool,
+    last_nack: Option<Nack>,
+    nack_count: u64,
+}
 
 impl Hub {
     /// A hub without resources that answers nothing yet: see [`Self::start_serving`].
     #[must_use]
     pub fn new() -> Self {
-        unimplemented!()
+        Self::default()
     }
 
     /// From now on requests are answered. Before, they are only taken in: a registrar that was started anew
     /// must not show Envoy a half-rebuilt world.
     pub fn start_serving(&mut self) {
-        unimplemented!()
+        self.is_serving = true;
     }
 
     /// Adds a stream that an Envoy opened.
@@ -69,7 +72,11 @@ impl Hub {
     /// # Errors
     /// There are too many streams; nothing was added.
     pub fn open(&mut self, id: StreamId, variant: Variant, services: Services) -> Result<(), StreamError> {
-        unimplemented!()
+        if self.streams.len() >= MAX_STREAMS {
+            return Err(StreamError::TooManyStreams);
+        }
+        self.streams.insert(id, Stream::new(variant, services));
+        Ok(())
     }
 
     /// Takes in one request of a delta stream. Afterwards [`Self::poll_response`] may have something.
@@ -79,69 +86,151 @@ impl Hub {
     pub fn handle_delta(
         &mut self,
         id: StreamId,
-        request: DeltaDiscoveryRequest,
+        mut request: DeltaDiscoveryRequest,
         now: Instant,
     ) -> Result<(), StreamError> {
-        unimplemented!()
+        let stream = open_stream(&mut self.streams, id, Variant::Delta)?;
+        stream.introduce(request.node.take());
+        let Some(resource_type) = stream.resource_type(&request.type_url)? else { return Ok(()) };
+        let message = request.error_detail.as_ref().map(|error| nack::truncated(&error.message).to_owned());
+        let verdict = stream.handle_delta(&self.store, resource_type, request, now)?;
+        self.note_nack(resource_type, verdict, message, now);
+        Ok(())
     }
 
     /// Takes in one request of a state-of-the-world stream. Afterwards [`Self::poll_response`] may have something.
     ///
     /// # Errors
     /// The request breaks the protocol or a bound; the stream must be ended.
-    pub fn handle_sotw(&mut self, id: StreamId, request: DiscoveryRequest, now: Instant) -> Result<(), StreamError> {
-        unimplemented!()
+    pub fn handle_sotw(
+        &mut self,
+        id: StreamId,
+        mut request: DiscoveryRequest,
+        now: Instant,
+    ) -> Result<(), StreamError> {
+        let stream = open_stream(&mut self.streams, id, Variant::Sotw)?;
+        stream.introduce(request.node.take());
+        let Some(resource_type) = stream.resource_type(&request.type_url)? else { return Ok(()) };
+        let message = request.error_detail.as_ref().map(|error| nack::truncated(&error.message).to_owned());
+        let verdict = stream.handle_sotw(&self.store, resource_type, request, now)?;
+        self.note_nack(resource_type, verdict, message, now);
+        Ok(())
+    }
+
+    fn note_nack(
+        &mut self,
+        resource_type: ResourceType,
+        verdict: Option<Verdict>,
+        message: Option<String>,
+        time: Instant,
+    ) {
+        let (Some(verdict), Some(message)) = (verdict, message) else { return };
+        let resource = verdict.rejected.first().map(ToString::to_string).unwrap_or_default();
+        self.nack_count += 1;
+        self.last_nack = Some(Nack { resource_type, resource, message, time });
     }
 
     /// Forgets a stream that has ended. An unknown one is ignored.
     pub fn close(&mut self, id: StreamId) {
-        unimplemented!()
+        self.streams.remove(&id);
     }
 
     /// Changes resources, as one step. What does not differ from what is there is no change. Afterwards
     /// [`Self::poll_response`] of any stream may have something.
-    pub fn apply(&mut self, changes: Vec<Change>) {
-        unimplemented!()
+    pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>) {
+        for change in changes {
+            let resource_type = change.resource_type;
+            let Some(name) = self.store.apply(change) else { continue };
+            for stream in self.streams.values_mut() {
+                stream.touch(&self.store, resource_type, &name);
+            }
+        }
     }
 
     /// The next response for a stream, `None` when it is up to date for now. To be called again and again
-    /// whenever the stream can be written to.
+    /// whenever the stream can be written to: an Envoy that reads slowly then gets the latest state only.
     pub fn poll_response(&mut self, id: StreamId) -> Option<Response> {
-        unimplemented!()
+        let stream = self.streams.get_mut(&id).filter(|_| self.is_serving)?;
+        let (response, clusters) = stream.poll(&self.store)?;
+        match stream.services {
+            Services::Ads => stream.clusters_were_sent(&self.store, &clusters),
+            Services::Only(_) => {
+                let node_id = stream.node_id.clone();
+                self.clusters_were_sent_to(&node_id, &clusters);
+            }
+        }
+        Some(response)
+    }
+
+    /// The same Envoy gets its endpoints on another stream.
+    fn clusters_were_sent_to(&mut self, node_id: &str, clusters: &[(Name, Told)]) {
+        let is_sibling = |stream: &&mut Stream| {
+            stream.services == Services::Only(ResourceType::Endpoint) && stream.node_id == node_id
+        };
+        for stream in self.streams.values_mut().filter(is_sibling) {
+            stream.clusters_were_sent(&self.store, clusters);
+        }
     }
 
     /// When [`Self::handle_timeout`] is to be called next.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        unimplemented!()
+        self.streams.values().filter_map(Stream::next_timeout).min()
     }
 
-    /// Sends again what is due: listeners that Envoy could not bind.
+    /// Sends again what is due: listeners whose address was taken when Envoy tried to bind it, and Envoy does not
+    /// try again by itself. Afterwards [`Self::poll_response`] may have something.
     pub fn handle_timeout(&mut self, now: Instant) {
-        unimplemented!()
+        self.streams.values_mut().for_each(|stream| stream.handle_timeout(&self.store, now));
     }
 
     /// What operators are shown.
     #[must_use]
     pub fn status(&self) -> Status {
-        unimplemented!()
+        let of = |(id, stream): (&StreamId, &Stream)| StreamStatus {
+            id: *id,
+            node_id: stream.node_id.clone(),
+            envoy_version: stream.envoy_version.clone(),
+            in_sync: self.is_serving && stream.is_in_sync(),
+        };
+        Status {
+            streams: self.streams.iter().map(of).collect(),
+            resources: ResourceCounts {
+                clusters: self.store.len(ResourceType::Cluster),
+                endpoints: self.store.len(ResourceType::Endpoint),
+                listeners: self.store.len(ResourceType::Listener),
+            },
+            last_nack: self.last_nack.clone(),
+            nack_count: self.nack_count,
+        }
     }
 
     /// Whether no open stream has the resource: it was never sent, or its removal is acknowledged.
     #[must_use]
     pub fn is_released(&self, resource_type: ResourceType, name: &str) -> bool {
-        unimplemented!()
+        !self.streams.values().any(|stream| stream.substreams[resource_type].ledger.has(name))
     }
 
     /// Whether at least one open stream has acknowledged the resource as it now is.
     #[must_use]
     pub fn is_accepted(&self, resource_type: ResourceType, name: &str) -> bool {
-        unimplemented!()
+        let Some(resource) = self.store.get(resource_type, name) else { return false };
+        let has = |stream: &Stream| stream.substreams[resource_type].ledger.has_acknowledged(name, resource.version);
+        self.streams.values().any(has)
     }
 
     /// Why an Envoy does not take the resource as it now is, in Envoy's words.
     #[must_use]
     pub fn rejection(&self, resource_type: ResourceType, name: &str) -> Option<&str> {
-        unimplemented!()
+        let version = self.store.get(resource_type, name)?.version;
+        self.streams.values().find_map(|stream| stream.substreams[resource_type].ledger.rejection(name, version))
     }
+}
+
+fn open_stream(
+    streams: &mut BTreeMap<StreamId, Stream>,
+    id: StreamId,
+    variant: Variant,
+) -> Result<&mut Stream, StreamError> {
+    streams.get_mut(&id).filter(|stream| stream.variant == variant).ok_or(StreamError::NotOpen(id))
 }

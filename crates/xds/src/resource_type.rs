@@ -42,3 +42,35 @@ impl ResourceType {
         }
     }
 }
+
+/// One value for each kind of resource.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PerType<T>([T; 3]);
+
+impl<T> PerType<T> {
+    pub(crate) fn new(value: impl FnMut(ResourceType) -> T) -> Self {
+        Self(ResourceType::ALL.map(value))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.0.iter_mut()
+    }
+}
+
+impl<T> std::ops::Index<ResourceType> for PerType<T> {
+    type Output = T;
+
+    fn index(&self, resource_type: ResourceType) -> &T {
+        &self.0[resource_type as usize]
+    }
+}
+
+impl<T> std::ops::IndexMut<ResourceType> for PerType<T> {
+    fn index_mut(&mut self, resource_type: ResourceType) -> &mut T {
+        &mut self.0[resource_type as usize]
+    }
+}

@@ -2,9 +2,17 @@
 
 use model::ProxiedPort;
 
-use crate::Change;
+use crate::{Change, ResourceType};
 
+mod access_log;
+mod cluster;
+mod endpoint;
+mod http;
+mod listener;
 pub mod names;
+mod tcp;
+mod tracing;
+mod values;
 
 /// What holds for all ports alike.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -52,25 +60,51 @@ pub enum AccessLog {
 /// The changes that do not depend on any port: the trace collector's Envoy cluster. To be applied first.
 #[must_use]
 pub fn common(settings: &Settings) -> Vec<Change> {
-    unimplemented!()
+    let name = names::TRACE_COLLECTOR.to_owned();
+    match &settings.tracing {
+        Some(tracing) => vec![values::set(ResourceType::Cluster, name, &tracing::collector(tracing))],
+        None => vec![Change { resource_type: ResourceType::Cluster, name, body: None }],
+    }
 }
 
 /// The changes that make Envoy serve a port: its Envoy cluster, endpoint and listener. For a port that is
-/// served already but for another service or container, see [`replace`].
+/// served already, but for another service, see [`replace`].
 #[must_use]
 pub fn set(port: &ProxiedPort, settings: &Settings) -> Vec<Change> {
-    unimplemented!()
+    let listener = names::port_listener(&port.published);
+    let cluster = names::port_cluster(&port.published, &port.service);
+    vec![
+        values::set(ResourceType::Cluster, cluster.clone(), &cluster::published_port(&cluster, port.mode)),
+        values::set(ResourceType::Endpoint, cluster.clone(), &endpoint::assignment(&cluster, port.container)),
+        values::set(
+            ResourceType::Listener,
+            listener.clone(),
+            &listener::published_port(&listener, &cluster, port, settings),
+        ),
+    ]
 }
 
 /// The changes that make Envoy let go of a port.
 #[must_use]
 pub fn remove(port: &ProxiedPort) -> Vec<Change> {
-    unimplemented!()
+    let cluster = names::port_cluster(&port.published, &port.service);
+    let resources = [
+        (ResourceType::Listener, names::port_listener(&port.published)),
+        (ResourceType::Cluster, cluster.clone()),
+        (ResourceType::Endpoint, cluster),
+    ];
+    resources.into_iter().map(|(resource_type, name)| Change { resource_type, name, body: None }).collect()
 }
 
 /// The changes from one state of a published port to another: [`set`] of the new, and removal of what only
 /// the old one had.
 #[must_use]
 pub fn replace(old: &ProxiedPort, new: &ProxiedPort, settings: &Settings) -> Vec<Change> {
-    unimplemented!()
+    let mut changes = set(new, settings);
+    let stays = |gone: &Change| {
+        changes.iter().any(|change| (change.resource_type, &change.name) == (gone.resource_type, &gone.name))
+    };
+    let gone: Vec<Change> = remove(old).into_iter().filter(|gone| !stays(gone)).collect();
+    changes.extend(gone);
+    changes
 }

@@ -6,13 +6,39 @@ use model::{PublishedPort, Service};
 pub const TRACE_COLLECTOR: &str = "trace-collector";
 
 /// The listener of a published port: `port/ADDRESS/HOSTPORT`, an IPv6 address without brackets.
+///
+/// The name says the address, so a listener never changes its address, and two never trade theirs: Envoy refuses
+/// that.
 #[must_use]
 pub fn port_listener(port: &PublishedPort) -> String {
     format!("port/{}/{}", port.address, port.port)
 }
 
 /// The Envoy cluster of a published port, and its endpoints: `local/SERVICE/ENVIRONMENT/ADDRESS/HOSTPORT`.
+///
+/// It also begins the names of all of the port's stats, from which `examples/envoy.yaml` makes labels.
 #[must_use]
 pub fn port_cluster(port: &PublishedPort, service: &Service) -> String {
     format!("local/{}/{}/{}/{}", service.name, service.environment, port.address, port.port)
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{EnvironmentName, Protocol, ServiceName};
+
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_contract() {
+        let service = |name, environment| Service {
+            name: ServiceName::corrected(name).unwrap().0,
+            environment: EnvironmentName::corrected(environment).0,
+        };
+        let port =
+            |address: &str| PublishedPort { address: address.parse().unwrap(), port: 8080, protocol: Protocol::Tcp };
+        assert_eq!(port_listener(&port("0.0.0.0")), "port/0.0.0.0/8080");
+        assert_eq!(port_listener(&port("::")), "port/::/8080");
+        assert_eq!(port_cluster(&port("0.0.0.0"), &service("web", "test")), "local/web/test/0.0.0.0/8080");
+        assert_eq!(port_cluster(&port("fd00::1"), &service("web.v1", "")), "local/web.v1//fd00::1/8080");
+    }
 }

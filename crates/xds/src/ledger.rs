@@ -1,0 +1,251 @@
+//! What one client has of one kind of resource: what it was sent, what of it it acknowledged, what it rejected.
+//!
+//! A later response supersedes an earlier one for the resources in it, and clients answer the responses of one
+//! kind in order. So each resource remembers the latest response it was in, and its fate is that response's.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::nack;
+use crate::store::{Name, Resource, Version, work};
+
+/// The most responses of one kind that a client may leave unanswered. It is sent nothing more until it answers
+/// one. Envoy holds its answers on clusters back for as long as one of them waits for endpoints, so this is far
+/// more than it ever needs.
+pub(crate) const MAX_UNANSWERED: usize = 1000;
+
+/// What a client was last told of a resource.
+#[derive(Clone, Debug)]
+pub(crate) enum Told {
+    /// Its content.
+    Content(Arc<Resource>),
+    /// That it does not exist.
+    Absent,
+    /// Content by another stream; the client says which version, if it is one of ours.
+    Elsewhere(Option<Version>),
+}
+
+impl Told {
+    fn version(&self) -> Option<Version> {
+        match self {
+            Self::Content(resource) => Some(resource.version),
+            Self::Absent => None,
+            Self::Elsewhere(version) => *version,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    told: Told,
+    /// The response that told it; 0 for one of another stream.
+    nonce: u64,
+    /// The content that the client surely has.
+    acknowledged: Option<Version>,
+    /// How many times the client has rejected what it was told last.
+    failures: u32,
+    /// Why it did so the last time.
+    rejection: Option<Rejection>,
+}
+
+#[derive(Debug)]
+struct Rejection {
+    reason: String,
+    /// When to send it again, if at all.
+    retry: Option<Instant>,
+}
+
+/// What a rejected response means.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    /// Resources that the client does not take.
+    pub(crate) rejected: Vec<Name>,
+    /// Resources of a response that was rejected as a whole, any of which may be the cause.
+    pub(crate) suspects: Vec<Name>,
+}
+
+/// What one client has of one kind of resource.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    entries: HashMap<Name, Entry>,
+    /// Responses that the client has not answered, oldest first.
+    unanswered: VecDeque<(u64, Vec<Name>)>,
+    last_nonce: u64,
+    rejected: HashSet<Name>,
+    /// When to send a rejected resource again.
+    retries: BTreeSet<(Instant, Name)>,
+}
+
+impl Ledger {
+    /// The client says that it has this from another stream.
+    pub(crate) fn claim(&mut self, name: Name, told: Told) {
+        let acknowledged = told.version();
+        self.entries.insert(name, Entry { told, nonce: 0, acknowledged, failures: 0, rejection: None });
+    }
+
+    /// Whether the client was last told what is so.
+    pub(crate) fn is_current(&self, name: &str, resource: Option<&Arc<Resource>>) -> bool {
+        match (self.entries.get(name), resource) {
+            (None, resource) => resource.is_none(),
+            (Some(entry), None) => matches!(entry.told, Told::Absent),
+            (Some(entry), Some(resource)) => entry.told.version() == Some(resource.version),
+        }
+    }
+
+    /// Whether the client has acknowledged what it was last told.
+    pub(crate) fn is_settled(&self, name: &str) -> bool {
+        self.entries.get(name).is_none_or(|entry| entry.acknowledged.is_some_and(|v| Some(v) == entry.told.version()))
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
+    }
+
+    /// What the client was last told, where that is content.
+    pub(crate) fn content(&self, name: &str) -> Option<&Arc<Resource>> {
+        match &self.entries.get(name)?.told {
+            Told::Content(resource) => Some(resource),
+            Told::Absent | Told::Elsewhere(_) => None,
+        }
+    }
+
+    /// How often the client has rejected this very content.
+    pub(crate) fn failures(&self, name: &str, version: Version) -> u32 {
+        self.entries.get(name).filter(|entry| entry.told.version() == Some(version)).map_or(0, |entry| entry.failures)
+    }
+
+    /// Why the client does not take this content.
+    pub(crate) fn rejection(&self, name: &str, version: Version) -> Option<&str> {
+        let entry = self.entries.get(name).filter(|entry| entry.told.version() == Some(version))?;
+        entry.rejection.as_ref().map(|rejection| rejection.reason.as_str())
+    }
+
+    /// Whether the client surely has this content.
+    pub(crate) fn has_acknowledged(&self, name: &str, version: Version) -> bool {
+        self.entries.get(name).is_some_and(|entry| entry.acknowledged == Some(version))
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Name> {
+        self.entries.keys().inspect(|_| work::count())
+    }
+
+    /// Whether every response is answered and nothing is rejected.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.unanswered.is_empty() && self.rejected.is_empty()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.unanswered.len() >= MAX_UNANSWERED
+    }
+
+    /// The latest response, and whether the client has answered it.
+    pub(crate) fn last_response(&self) -> (u64, bool) {
+        (self.last_nonce, self.unanswered.back().is_none_or(|(nonce, _)| *nonce != self.last_nonce))
+    }
+
+    /// The client no longer has the name, or does not care.
+    pub(crate) fn forget(&mut self, name: &str) {
+        self.pardon(name);
+        self.entries.remove(name);
+    }
+
+    /// Takes a rejection back: the client is told something else, or has taken it after all.
+    fn pardon(&mut self, name: &str) {
+        let Some(name) = self.rejected.take(name) else { return };
+        let Some(entry) = self.entries.get_mut(&name) else { return };
+        entry.failures = 0;
+        if let Some(retry) = entry.rejection.take().and_then(|rejection| rejection.retry) {
+            self.retries.remove(&(retry, name));
+        }
+    }
+
+    /// Notes what a response tells.
+    pub(crate) fn record(&mut self, nonce: u64, told: &[(Name, Told)]) {
+        for (name, told) in told {
+            self.record_one(nonce, name, told.clone());
+        }
+        self.unanswered.push_back((nonce, told.iter().map(|(name, _)| Name::clone(name)).collect()));
+        self.last_nonce = nonce;
+    }
+
+    fn record_one(&mut self, nonce: u64, name: &Name, told: Told) {
+        if self.entries.get(name).is_some_and(|entry| entry.told.version() != told.version()) {
+            self.pardon(name);
+        }
+        match self.entries.get_mut(name) {
+            Some(entry) => (entry.told, entry.nonce) = (told, nonce),
+            None => {
+                let entry = Entry { told, nonce, acknowledged: None, failures: 0, rejection: None };
+                self.entries.insert(Name::clone(name), entry);
+            }
+        }
+    }
+
+    /// The names of the oldest unanswered response, if that is `nonce` or an earlier one.
+    fn pop_unanswered(&mut self, nonce: u64) -> Option<(u64, Vec<Name>)> {
+        self.unanswered.front().filter(|(oldest, _)| *oldest <= nonce)?;
+        self.unanswered.pop_front()
+    }
+
+    /// The client has taken the response, and those before it that it did not answer.
+    pub(crate) fn acknowledge(&mut self, nonce: u64) {
+        while let Some((nonce, names)) = self.pop_unanswered(nonce) {
+            names.iter().for_each(|name| self.settle(nonce, name));
+        }
+    }
+
+    fn settle(&mut self, nonce: u64, name: &Name) {
+        let Some(entry) = self.entries.get_mut(name).filter(|entry| entry.nonce == nonce) else { return };
+        entry.acknowledged = entry.told.version();
+        match entry.told {
+            Told::Absent => self.forget(name),
+            Told::Content(_) | Told::Elsewhere(_) => self.pardon(name),
+        }
+    }
+
+    /// The client has not taken the response, or parts of it.
+    pub(crate) fn reject(&mut self, nonce: u64, message: &str, now: Instant) -> Verdict {
+        self.acknowledge(nonce.saturating_sub(1));
+        let Some((nonce, mut names)) = self.pop_unanswered(nonce) else { return Verdict::default() };
+        // What a later response told is decided by the answer to that one.
+        names.retain(|name| self.entries.get(name).is_some_and(|entry| entry.nonce == nonce));
+        let reasons: HashMap<&str, &str> = nack::named(message).collect();
+        if let [only] = &names[..] {
+            self.reject_one(only, reasons.get(&**only).unwrap_or(&message), now);
+            return Verdict { rejected: names, suspects: Vec::new() };
+        }
+        let (rejected, others): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| reasons.contains_key(&**name));
+        if rejected.is_empty() {
+            return Verdict { rejected, suspects: others };
+        }
+        rejected.iter().for_each(|name| self.reject_one(name, reasons[&**name], now));
+        others.iter().for_each(|name| self.settle(nonce, name));
+        Verdict { rejected, suspects: Vec::new() }
+    }
+
+    /// The client does not take what it was last told of the resource.
+    pub(crate) fn reject_one(&mut self, name: &Name, reason: &str, now: Instant) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        entry.failures = entry.failures.saturating_add(1);
+        let retry = nack::is_temporary(reason).then(|| now + nack::retry_delay(entry.failures));
+        let rejection = Rejection { reason: nack::truncated(reason).to_owned(), retry };
+        let last_retry = entry.rejection.replace(rejection).and_then(|rejection| rejection.retry);
+        if let Some(last_retry) = last_retry {
+            self.retries.remove(&(last_retry, Name::clone(name)));
+        }
+        self.retries.extend(retry.map(|retry| (retry, Name::clone(name))));
+        self.rejected.insert(Name::clone(name));
+    }
+
+    /// When the next rejected resource is to be sent again.
+    pub(crate) fn next_retry(&self) -> Option<Instant> {
+        self.retries.first().map(|(due, _)| *due)
+    }
+
+    /// A resource that is to be sent again by now.
+    pub(crate) fn pop_retry(&mut self, now: Instant) -> Option<Name> {
+        self.retries.first().filter(|(due, _)| *due <= now)?;
+        self.retries.pop_first().map(|(_, name)| name)
+    }
+}

@@ -1,0 +1,199 @@
+//! The filter that speaks HTTP, told to change and refuse as little as it can.
+//!
+//! What Envoy changes all the same, found by trial against Envoy 1.40:
+//! - A client that closes its sending half before the response is cut off (HTTP/1).
+//! - HTTP/1.0 requests reach the application as HTTP/1.1, with `Host: localhost` if they had none.
+//! - Refused by Envoy itself: HTTP/1.1 without Host, both Content-Length and chunked (400, the way in for request
+//!   smuggling), `OPTIONS *` (404), non-ASCII paths (400), transfer codings other than chunked (501).
+//! - A container that does not answer, or answers no HTTP, is a 502 or 503 instead of a closed connection. So is
+//!   a kept-alive connection that the application closes at the very moment of the next request: published ports
+//!   never retry.
+//! - `date` is added where the application sends none; names of trailers become lower-case; `Keep-Alive`,
+//!   `Proxy-Connection` and headers named by `Connection` end here; an absolute URL becomes Host and path.
+//! - Added to requests: `x-forwarded-for`, `x-forwarded-proto` unless the client sent one, and with tracing
+//!   `x-request-id` and the trace context. Headers `x-envoy-*` of the client's are removed.
+
+use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
+use envoy_types::pb::envoy::config::core::v3::http1_protocol_options::{HeaderKeyFormat, header_key_format};
+use envoy_types::pb::envoy::config::core::v3::{
+    HeaderValue, HeaderValueOption, Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions,
+};
+use envoy_types::pb::envoy::config::listener::v3::{Filter, filter};
+use envoy_types::pb::envoy::config::route::v3::route_action::{ClusterSpecifier, UpgradeConfig as RouteUpgrade};
+use envoy_types::pb::envoy::config::route::v3::route_match::{ConnectMatcher, PathSpecifier};
+use envoy_types::pb::envoy::config::route::v3::{
+    Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route,
+};
+use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
+    PathWithEscapedSlashesAction, RouteSpecifier, ServerHeaderTransformation, UpgradeConfig,
+};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpConnectionManager, HttpFilter, RequestIdExtension, http_filter,
+};
+use envoy_types::pb::envoy::extensions::http::header_formatters::preserve_case::v3::PreserveCaseFormatterConfig;
+use envoy_types::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
+use envoy_types::util::pack_any;
+use model::{ProxiedPort, ProxyMode};
+
+use super::values::{boolean, extension, never, number};
+use super::{Settings, access_log, tracing};
+
+/// The most headers in one message: more than any server takes. Envoy's default is 100.
+pub(super) const MAX_HEADERS: u32 = 10_000;
+/// The most kilobytes of headers in one message: the most that Envoy can be told. Its default is 60.
+pub(super) const MAX_HEADERS_KB: u32 = 8192;
+/// The most streams in one HTTP/2 connection: the most that can be said. Envoy's default is 1024, and a client
+/// that holds more streams open would wait for ever.
+const MAX_STREAMS: u32 = i32::MAX as u32;
+
+const CONNECT: &str = "CONNECT";
+
+/// Protocols that a connection may be upgraded to; Envoy refuses those that it was not told. WebSocket; Docker's
+/// attach and exec; Kubernetes' exec; Tailscale's control and relay.
+const UPGRADES: [&str; 5] = ["websocket", "tcp", "SPDY/3.1", "tailscale-control-protocol", "DERP"];
+
+/// The filter of a published port.
+pub(super) fn filter(port: &ProxiedPort, cluster: &str, settings: &Settings) -> Filter {
+    Filter {
+        name: "envoy.filters.network.http_connection_manager".to_owned(),
+        config_type: Some(filter::ConfigType::TypedConfig(pack_any(manager(port, cluster, settings)))),
+    }
+}
+
+fn manager(port: &ProxiedPort, cluster: &str, settings: &Settings) -> HttpConnectionManager {
+    HttpConnectionManager {
+        stat_prefix: cluster.to_owned(),
+        route_specifier: Some(RouteSpecifier::RouteConfig(routes(cluster))),
+        http_filters: vec![router()],
+        access_log: access_log::for_port(port, ProxyMode::Http, settings.access_log),
+        tracing: settings.tracing.as_ref().map(|tracing| tracing::for_port(port, tracing)),
+        // Envoy traces only requests that have an id.
+        generate_request_id: boolean(settings.tracing.is_some()),
+        preserve_external_request_id: true,
+        request_id_extension: Some(untouched_request_id()),
+        ..transparent()
+    }
+}
+
+/// What is the same for all ports.
+fn transparent() -> HttpConnectionManager {
+    HttpConnectionManager {
+        common_http_protocol_options: Some(HttpProtocolOptions {
+            idle_timeout: never(),
+            max_headers_count: number(MAX_HEADERS),
+            ..Default::default()
+        }),
+        http_protocol_options: Some(http1_options()),
+        http2_protocol_options: Some(http2_options()),
+        server_header_transformation: ServerHeaderTransformation::PassThrough.into(),
+        max_request_headers_kb: number(MAX_HEADERS_KB),
+        stream_idle_timeout: never(),
+        // True would overwrite the `x-forwarded-proto` of a TLS terminator in front of this host, and add
+        // `x-envoy-external-address`. See `client_address` for `x-forwarded-for`.
+        use_remote_address: boolean(false),
+        proxy_100_continue: true,
+        upgrade_configs: UPGRADES.iter().chain([&CONNECT]).map(|token| upgrade(token)).collect(),
+        normalize_path: boolean(false),
+        merge_slashes: false,
+        path_with_escaped_slashes_action: PathWithEscapedSlashesAction::KeepUnchanged.into(),
+        ..Default::default()
+    }
+}
+
+/// Both sides of Envoy speak HTTP/1 in the same way.
+pub(super) fn http1_options() -> Http1ProtocolOptions {
+    let preserve_case = PreserveCaseFormatterConfig { forward_reason_phrase: true, ..Default::default() };
+    let formatter = extension("envoy.http.stateful_header_formatters.preserve_case", preserve_case);
+    Http1ProtocolOptions {
+        accept_http_10: true,
+        default_host_for_http_10: "localhost".to_owned(),
+        header_key_format: Some(HeaderKeyFormat {
+            header_format: Some(header_key_format::HeaderFormat::StatefulFormatter(formatter)),
+        }),
+        enable_trailers: true,
+        allow_custom_methods: true,
+        ..Default::default()
+    }
+}
+
+/// Both sides of Envoy speak HTTP/2 in the same way.
+pub(super) fn http2_options() -> Http2ProtocolOptions {
+    Http2ProtocolOptions { max_concurrent_streams: number(MAX_STREAMS), allow_connect: true, ..Default::default() }
+}
+
+/// Neither changes an id that the client sent, nor lets it decide whether there is a span: an id that is no UUID
+/// would mean none.
+fn untouched_request_id() -> RequestIdExtension {
+    let config =
+        UuidRequestIdConfig { pack_trace_reason: boolean(false), use_request_id_for_trace_sampling: boolean(false) };
+    RequestIdExtension { typed_config: Some(pack_any(config)) }
+}
+
+fn upgrade(token: &str) -> UpgradeConfig {
+    UpgradeConfig { upgrade_type: token.to_owned(), ..Default::default() }
+}
+
+fn router() -> HttpFilter {
+    let router = Router { suppress_envoy_headers: true, ..Default::default() };
+    HttpFilter {
+        name: "envoy.filters.http.router".to_owned(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(pack_any(router))),
+        ..Default::default()
+    }
+}
+
+fn routes(cluster: &str) -> RouteConfiguration {
+    let connect = RouteAction {
+        upgrade_configs: vec![RouteUpgrade { upgrade_type: CONNECT.to_owned(), ..Default::default() }],
+        ..to(cluster)
+    };
+    let everything = VirtualHost {
+        name: cluster.to_owned(),
+        domains: vec!["*".to_owned()],
+        routes: vec![
+            route(PathSpecifier::ConnectMatcher(ConnectMatcher {}), connect),
+            route(PathSpecifier::Prefix("/".to_owned()), to(cluster)),
+        ],
+        ..Default::default()
+    };
+    RouteConfiguration {
+        name: cluster.to_owned(),
+        virtual_hosts: vec![everything],
+        request_headers_to_add: vec![client_address()],
+        ..Default::default()
+    }
+}
+
+/// The container sees Envoy as its peer, so it is told the client's address: the one that the connection has,
+/// after any that the client sent, as proxies do.
+fn client_address() -> HeaderValueOption {
+    let header = HeaderValue {
+        key: "x-forwarded-for".to_owned(),
+        value: "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%".to_owned(),
+        ..Default::default()
+    };
+    HeaderValueOption {
+        header: Some(header),
+        append_action: HeaderAppendAction::AppendIfExistsOrAdd.into(),
+        ..Default::default()
+    }
+}
+
+fn route(path: PathSpecifier, action: RouteAction) -> Route {
+    Route {
+        r#match: Some(RouteMatch { path_specifier: Some(path), ..Default::default() }),
+        action: Some(route::Action::Route(action)),
+        ..Default::default()
+    }
+}
+
+/// No timeout, no retry.
+fn to(cluster: &str) -> RouteAction {
+    RouteAction {
+        cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
+        timeout: never(),
+        idle_timeout: never(),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,183 @@
+//! Spans: who is told of a request, and what. The collector's own Envoy cluster is here too.
+//!
+//! - `tcp` has no spans: Envoy makes none for connections.
+//! - OpenTelemetry: each listener has its own `service.name` and `deployment.environment.name`, as resource
+//!   attributes.
+//! - Zipkin: Envoy takes the service name from `node.cluster` of its bootstrap, one for all services. So both
+//!   names are given as tags instead, and every span is named after its service.
+//! - A tag cannot be empty: Envoy refuses an empty literal. A service without an environment has neither the tag
+//!   `EnvironmentName` nor `deployment.environment.name`.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily};
+use envoy_types::pb::envoy::config::core::v3::{
+    GrpcService, Http2ProtocolOptions, HttpService, HttpUri, grpc_service, http_uri,
+};
+use envoy_types::pb::envoy::config::trace::v3::tracing::{Http, http};
+use envoy_types::pb::envoy::config::trace::v3::zipkin_config::{CollectorEndpointVersion, TraceContextOption};
+use envoy_types::pb::envoy::config::trace::v3::{OpenTelemetryConfig, ZipkinConfig};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager as hcm;
+use envoy_types::pb::envoy::extensions::tracers::opentelemetry::resource_detectors::v3::StaticConfigResourceDetectorConfig;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
+    ExplicitHttpConfig, UpstreamProtocolOptions, explicit_http_config,
+};
+use envoy_types::pb::envoy::r#type::tracing::v3::{CustomTag, custom_tag};
+use envoy_types::pb::envoy::r#type::v3::Percent;
+use envoy_types::pb::google::protobuf::Any;
+use envoy_types::util::pack_any;
+use model::{ProxiedPort, ProxyMode, Service};
+
+use super::names::TRACE_COLLECTOR;
+use super::values::{boolean, duration, extension, host_address};
+use super::{Tracing, TracingProtocol, cluster, endpoint};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the HTTP filter of a port is told.
+pub(super) fn for_port(port: &ProxiedPort, tracing: &Tracing) -> hcm::Tracing {
+    let percent = tracing.sampling_percent;
+    hcm::Tracing {
+        // Does not touch what the caller decided already: only traces that begin here are sampled.
+        random_sampling: Some(Percent { value: if percent.is_finite() { percent.clamp(0.0, 100.0) } else { 100.0 } }),
+        custom_tags: tags(&port.service, tracing.protocol),
+        provider: Some(provider(&port.service, tracing)),
+        operation: operation(port),
+        ..Default::default()
+    }
+}
+
+/// Names spans after method, service and port: `GET web.test:8080`.
+fn operation(port: &ProxiedPort) -> String {
+    let Service { name, environment } = &port.service;
+    let dot = if environment.as_str().is_empty() { "" } else { "." };
+    format!("%REQ(:METHOD)% {name}{dot}{environment}:{}", port.published.port)
+}
+
+fn tags(service: &Service, protocol: TracingProtocol) -> Vec<CustomTag> {
+    let (name, environment) = (service.name.as_str(), service.environment.as_str());
+    let ours = [("EnvironmentName", environment), ("ServiceName", name), ("ProxyMode", ProxyMode::Http.as_str())];
+    let of_resource = match protocol {
+        TracingProtocol::Zipkin => &[("service.name", name), ("deployment.environment.name", environment)][..],
+        TracingProtocol::OtlpGrpc | TracingProtocol::OtlpHttp => &[],
+    };
+    ours.iter()
+        .chain(of_resource)
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(tag, value)| literal(tag, value))
+        .collect()
+}
+
+fn literal(tag: &str, value: &str) -> CustomTag {
+    let value = custom_tag::Literal { value: value.to_owned() };
+    CustomTag { tag: tag.to_owned(), r#type: Some(custom_tag::Type::Literal(value)) }
+}
+
+fn provider(service: &Service, tracing: &Tracing) -> Http {
+    let (name, config) = match tracing.protocol {
+        TracingProtocol::OtlpGrpc => {
+            let config = OpenTelemetryConfig { grpc_service: Some(grpc(tracing)), ..open_telemetry(service) };
+            ("envoy.tracers.opentelemetry", pack_any(config))
+        }
+        TracingProtocol::OtlpHttp => {
+            let config = OpenTelemetryConfig { http_service: Some(http(tracing)), ..open_telemetry(service) };
+            ("envoy.tracers.opentelemetry", pack_any(config))
+        }
+        TracingProtocol::Zipkin => ("envoy.tracers.zipkin", zipkin(tracing)),
+    };
+    Http { name: name.to_owned(), config_type: Some(http::ConfigType::TypedConfig(config)) }
+}
+
+fn open_telemetry(service: &Service) -> OpenTelemetryConfig {
+    let environment = service.environment.as_str();
+    let detector = |()| {
+        // One entry: a map of more would be encoded in another order each time.
+        let attributes = HashMap::from([("deployment.environment.name".to_owned(), environment.to_owned())]);
+        let config = StaticConfigResourceDetectorConfig { attributes };
+        extension("envoy.tracers.opentelemetry.resource_detectors.static_config", config)
+    };
+    OpenTelemetryConfig {
+        service_name: service.name.to_string(),
+        resource_detectors: (!environment.is_empty()).then_some(()).map(detector).into_iter().collect(),
+        ..Default::default()
+    }
+}
+
+fn grpc(tracing: &Tracing) -> GrpcService {
+    let envoy_grpc = grpc_service::EnvoyGrpc {
+        cluster_name: TRACE_COLLECTOR.to_owned(),
+        authority: authority(tracing),
+        ..Default::default()
+    };
+    GrpcService {
+        timeout: duration(EXPORT_TIMEOUT),
+        target_specifier: Some(grpc_service::TargetSpecifier::EnvoyGrpc(envoy_grpc)),
+        ..Default::default()
+    }
+}
+
+fn http(tracing: &Tracing) -> HttpService {
+    let http_uri = HttpUri {
+        uri: format!("http://{}/v1/traces", authority(tracing)),
+        timeout: duration(EXPORT_TIMEOUT),
+        http_upstream_type: Some(http_uri::HttpUpstreamType::Cluster(TRACE_COLLECTOR.to_owned())),
+    };
+    HttpService { http_uri: Some(http_uri), ..Default::default() }
+}
+
+fn zipkin(tracing: &Tracing) -> Any {
+    pack_any(ZipkinConfig {
+        collector_cluster: TRACE_COLLECTOR.to_owned(),
+        collector_endpoint: "/api/v2/spans".to_owned(),
+        collector_endpoint_version: CollectorEndpointVersion::HttpJson.into(),
+        collector_hostname: authority(tracing),
+        trace_id_128bit: true,
+        // The caller's span and Envoy's are two.
+        shared_span_context: boolean(false),
+        // A `traceparent` that comes in is continued too, and both forms go on to the container.
+        trace_context_option: TraceContextOption::UseB3WithW3cPropagation.into(),
+        ..Default::default()
+    })
+}
+
+/// `HOST:PORT`, an IPv6 address in brackets.
+fn authority(tracing: &Tracing) -> String {
+    let (host, port) = (&tracing.collector_host, tracing.collector_port);
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// The collector's Envoy cluster.
+pub(super) fn collector(tracing: &Tracing) -> Cluster {
+    let is_address = tracing.collector_host.parse::<IpAddr>().is_ok();
+    let discovery = if is_address { DiscoveryType::Static } else { DiscoveryType::StrictDns };
+    let address = host_address(&tracing.collector_host, tracing.collector_port);
+    let options = match tracing.protocol {
+        TracingProtocol::OtlpGrpc => cluster::http_options(http2_only()),
+        TracingProtocol::OtlpHttp | TracingProtocol::Zipkin => HashMap::new(),
+    };
+    Cluster {
+        name: TRACE_COLLECTOR.to_owned(),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(discovery.into())),
+        dns_lookup_family: DnsLookupFamily::V4Preferred.into(),
+        // Else a name server that does not answer would keep Envoy from listening anywhere.
+        wait_for_warm_on_init: if is_address { None } else { boolean(false) },
+        connect_timeout: duration(CONNECT_TIMEOUT),
+        load_assignment: Some(endpoint::to_address(TRACE_COLLECTOR, address)),
+        typed_extension_protocol_options: options,
+        ..Default::default()
+    }
+}
+
+fn http2_only() -> HttpProtocolOptions {
+    let http2 = explicit_http_config::ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default());
+    let explicit = ExplicitHttpConfig { protocol_config: Some(http2) };
+    HttpProtocolOptions {
+        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)),
+        ..Default::default()
+    }
+}
