@@ -61,10 +61,11 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         tokio::spawn(docker::run(docker_host, wanted, events.clone()));
     }
     tokio::spawn(shim_socket::run(sockets.shims, config.envoy_uid, events.clone()));
+    let http_address = sockets.http.local_addr()?;
     tokio::spawn(http::run(sockets.http, own_name(), events.clone()));
     let envoys = XdsServer::new(events.clone(), Arc::clone(&writable));
     info!(
-        shims = %config.shim_socket.display(), xds = ?config.xds_listen, http = %config.http_listen,
+        shims = %config.shim_socket.display(), xds = ?config.xds_listen, http = %http_address,
         envoy_uid = config.envoy_uid, version = env!("CARGO_PKG_VERSION"), "the registrar runs"
     );
     tokio::select! {

@@ -1,0 +1,261 @@
+//! The registrar as a process, on a host without Docker: what it says to shims, to HTTP clients, and to
+//! whoever misuses it.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use model::{Protocol, PublishedPort};
+use shim_wire::{Decoder, FromRegistrar, FromShim, Message, Register};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_envoy-docker-registrar");
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A running registrar in a folder of its own.
+struct Registrar {
+    folder: tempfile::TempDir,
+    process: Child,
+    http: String,
+}
+
+impl Registrar {
+    fn start(options: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = command(&folder).args(options).stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
+        let started = log.by_ref().map_while(Result::ok).find(|line| line.contains("the registrar runs")).unwrap();
+        let http = started.split_whitespace().find_map(|word| word.strip_prefix("http=")).unwrap().to_owned();
+        // The pipe must not fill up.
+        thread::spawn(move || log.for_each(drop));
+        Self { folder, process, http }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("registrar.sock")
+    }
+
+    fn connect(&self) -> Shim {
+        Shim::on(UnixStream::connect(self.socket()).unwrap())
+    }
+
+    /// Status and body.
+    fn get(&self, path: &str, host: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.http).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    fn ports(&self) -> Vec<admin_api::Port> {
+        let (status, body) = self.get("/api/v1/ports", "localhost");
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+}
+
+impl Drop for Registrar {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn command(folder: &tempfile::TempDir) -> Command {
+    let path = |name: &str| folder.path().join(name).into_os_string().into_string().unwrap();
+    let mut command = Command::new(BINARY);
+    command.args(["--docker-host", "none", "--http-listen", "127.0.0.1:0"]);
+    command.args(["--shim-socket", &path("registrar.sock"), "--xds-listen", &format!("unix:{}", path("xds.sock"))]);
+    command
+}
+
+/// What is said to the registrar by hand.
+struct Shim {
+    stream: UnixStream,
+    decoder: Decoder<FromRegistrar>,
+}
+
+impl Shim {
+    fn on(stream: UnixStream) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { stream, decoder: Decoder::default() }
+    }
+
+    fn say(&mut self, message: &FromShim) {
+        let mut bytes = Vec::new();
+        message.encode(&mut bytes);
+        self.stream.write_all(&bytes).unwrap();
+    }
+
+    /// The next message, or `None` when the registrar has hung up.
+    fn hear(&mut self) -> Option<FromRegistrar> {
+        let mut buffer = [0; 4096];
+        loop {
+            if let Some(message) = self.decoder.next_message().unwrap() {
+                return Some(message);
+            }
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return None,
+                Ok(length) => self.decoder.push(&buffer[..length]),
+                Err(error) => panic!("nothing heard: {error}"),
+            }
+        }
+    }
+}
+
+fn register(port: u16) -> FromShim {
+    FromShim::Register(Register {
+        version: shim_wire::VERSION,
+        published: PublishedPort { address: [127, 0, 0, 1].into(), port, protocol: Protocol::Tcp },
+        container: "172.17.0.2:80".parse().unwrap(),
+        problem: String::new(),
+        shareable: true,
+    })
+}
+
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_shim_is_greeted_with_envoys_uid_registered_and_forgotten_when_it_goes() {
+    let registrar = Registrar::start(&["--envoy-user", "4711"]);
+    let mut shim = registrar.connect();
+    assert_eq!(shim.hear(), Some(FromRegistrar::Hello { version: shim_wire::VERSION, envoy_uid: 4711 }));
+    shim.say(&register(18_080));
+    assert_eq!(shim.hear(), Some(FromRegistrar::Registered));
+
+    let ports = registrar.ports();
+    assert_eq!(ports.len(), 1);
+    assert_eq!((ports[0].host_port, ports[0].served_by), (18_080, admin_api::ServedBy::Pending));
+    assert_eq!(ports[0].shim_pid, Some(std::process::id()));
+
+    drop(shim);
+    wait_until("the registration is gone", || registrar.ports().is_empty());
+}
+
+#[test]
+fn a_release_is_answered_at_once_where_no_envoy_has_the_port() {
+    let registrar = Registrar::start(&[]);
+    let mut shim = registrar.connect();
+    shim.hear();
+    shim.say(&register(18_081));
+    assert_eq!(shim.hear(), Some(FromRegistrar::Registered));
+    shim.say(&FromShim::Release);
+    assert_eq!(shim.hear(), Some(FromRegistrar::Released));
+}
+
+#[test]
+fn a_connection_that_breaks_the_protocol_is_told_why_and_others_go_on() {
+    let registrar = Registrar::start(&[]);
+    let mut good = registrar.connect();
+    good.hear();
+    for garbage in [&[0, 0][..], &[0xff, 0xff, 1], &[0, 3, 2, 0, 1]] {
+        let mut bad = registrar.connect();
+        bad.hear();
+        bad.stream.write_all(garbage).unwrap();
+        let Some(FromRegistrar::Rejected { reason }) = bad.hear() else { panic!("not rejected: {garbage:?}") };
+        assert!(reason.contains("not the protocol of shims"), "{reason}");
+        assert_eq!(bad.hear(), None, "the connection must end");
+    }
+    good.say(&register(18_082));
+    assert_eq!(good.hear(), Some(FromRegistrar::Registered));
+}
+
+#[test]
+fn a_shim_of_a_newer_protocol_is_told_to_have_the_registrar_upgraded() {
+    let registrar = Registrar::start(&[]);
+    let mut shim = registrar.connect();
+    shim.hear();
+    let FromShim::Register(register) = register(18_083) else { unreachable!() };
+    shim.say(&FromShim::Register(Register { version: shim_wire::VERSION + 1, ..register }));
+    let Some(FromRegistrar::Rejected { reason }) = shim.hear() else { panic!("not rejected") };
+    assert!(reason.contains("upgrade the registrar"), "{reason}");
+}
+
+#[test]
+fn another_user_is_kept_out_by_the_sockets_mode_and_by_its_credentials() {
+    let registrar = Registrar::start(&[]);
+    let socket = registrar.socket();
+    assert_eq!(std::fs::metadata(&socket).unwrap().mode() & 0o777, 0o600);
+
+    // Even if somebody opens the socket up, the peer's user counts.
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(registrar.folder.path(), everybody).unwrap();
+    std::fs::set_permissions(&socket, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    let script = "import socket,sys\ns=socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\nsys.stdout.buffer.write(s.recv(4096))";
+    let mut as_nobody = Command::new("python3");
+    std::os::unix::process::CommandExt::uid(&mut as_nobody, 65_534);
+    let heard = as_nobody.args(["-c", script]).arg(&socket).current_dir("/").output().unwrap();
+    assert!(heard.status.success(), "{heard:?}");
+    let mut decoder = Decoder::<FromRegistrar>::default();
+    decoder.push(&heard.stdout);
+    let Some(FromRegistrar::Rejected { reason }) = decoder.next_message().unwrap() else { panic!("{heard:?}") };
+    assert!(reason.contains("uid 65534 may not register"), "{reason}");
+}
+
+#[test]
+fn a_second_registrar_leaves_the_first_alone_and_says_so() {
+    let registrar = Registrar::start(&[]);
+    let second = command(&registrar.folder).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(stderr(&second).contains("another registrar is running"), "{}", stderr(&second));
+    registrar.connect().hear().unwrap();
+}
+
+#[test]
+fn the_read_api_answers_health_readiness_and_envoy_and_checks_the_host_header() {
+    let registrar = Registrar::start(&[]);
+    assert_eq!(registrar.get("/healthz", "localhost"), (200, "ok\n".to_owned()));
+    wait_until("ready", || registrar.get("/readyz", "127.0.0.1").0 == 200);
+    let (_, envoy) = registrar.get("/api/v1/envoy", "localhost");
+    let envoy: admin_api::Envoy = serde_json::from_str(&envoy).unwrap();
+    assert!(!envoy.connected && !envoy.in_sync);
+    assert_eq!(registrar.get("/nothing", "localhost").0, 404);
+    assert_eq!(registrar.get("/api/v1/ports", "evil.example").0, 403);
+}
+
+#[test]
+fn a_configuration_that_makes_no_sense_is_refused_with_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = command(&folder).args(["--default-proxy-mode", "shiny", "--check-config"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(64));
+    assert!(stderr(&refused).contains("--default-proxy-mode \"shiny\""), "{}", stderr(&refused));
+
+    let file = folder.path().join("registrar.yaml");
+    std::fs::write(&file, "log-levle: debug\n").unwrap();
+    let refused = command(&folder).arg("--config").arg(&file).output().unwrap();
+    assert_eq!(refused.status.code(), Some(64));
+    assert!(stderr(&refused).contains("log-levle"), "{}", stderr(&refused));
+
+    std::fs::write(&file, "log-level: debug\n").unwrap();
+    let good = command(&folder).arg("--config").arg(&file).arg("--check-config").output().unwrap();
+    assert!(good.status.success() && std::fs::read_dir(folder.path()).unwrap().count() == 1, "nothing is opened");
+}
+
+#[test]
+fn a_stopped_registrar_can_be_started_again_on_the_same_sockets() {
+    let mut registrar = Registrar::start(&[]);
+    registrar.process.kill().unwrap();
+    registrar.process.wait().unwrap();
+    let again = command(&registrar.folder).stderr(Stdio::piped()).spawn().unwrap();
+    registrar.process = again;
+    let socket = registrar.socket();
+    wait_until("greeted again", || UnixStream::connect(&socket).is_ok_and(|stream| Shim::on(stream).hear().is_some()));
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
