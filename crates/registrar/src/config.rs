@@ -3,6 +3,7 @@
 //! Nothing is opened, bound or connected here, so `--check-config` can do all of it.
 
 use std::env;
+use std::fmt;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -47,6 +48,15 @@ pub enum XdsListen {
     Unix(PathBuf),
     /// A TCP address, open to all who can reach it.
     Tcp(SocketAddr),
+}
+
+impl fmt::Display for XdsListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp(address) => address.fmt(f),
+        }
+    }
 }
 
 /// What is logged, and how.

@@ -9,12 +9,13 @@ pub(crate) mod convert;
 mod lookup;
 mod watch;
 
+use std::error::Error;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bollard::Docker;
 use catalog::{Container, ListedContainer, Lookup};
 use model::ContainerId;
-use std::net::IpAddr;
 use tokio::sync::{mpsc, watch as watch_channel};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
@@ -71,7 +72,7 @@ pub(crate) async fn run(host: String, lookups: watch_channel::Receiver<Option<Lo
             }
             Err(error) => error,
         };
-        let reason = format!("Docker at {host}: {error}");
+        let reason = format!("Docker at {host}: {}", deepest_cause(&error));
         if lost.as_ref() != Some(&reason) {
             warn!(reason, "Docker is lost; it is tried again until it is back");
         }
@@ -98,6 +99,11 @@ async fn converse(
 async fn connect(host: &str) -> Result<Docker, DockerError> {
     let docker = Docker::connect_with_host(host)?;
     answered(docker.negotiate_version()).await
+}
+
+/// What really happened: the layers above it only say that something did.
+fn deepest_cause(error: &dyn Error) -> String {
+    error.source().map_or_else(|| error.to_string(), deepest_cause)
 }
 
 /// Waits for an answer, but not for ever.

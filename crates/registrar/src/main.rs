@@ -10,7 +10,10 @@ use clap::error::ErrorKind;
 use envoy_docker_registrar::args::Args;
 use envoy_docker_registrar::config::{Config, Log};
 use envoy_docker_registrar::run;
-use tracing::error;
+use tracing::{Level, error};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 const USAGE: u8 = 64;
 
@@ -55,9 +58,15 @@ fn configure(args: Args) -> Result<Config, String> {
     Config::resolve(args).map_err(|error| error.to_string())
 }
 
+/// Libraries are heard from `warn` on: what they say below that is about their own inside.
 fn log_to_stderr(log: Log) {
-    let builder = tracing_subscriber::fmt().with_max_level(log.level).with_writer(std::io::stderr).with_target(false);
-    if log.json { builder.json().init() } else { builder.with_ansi(false).init() }
+    let filter = Targets::new()
+        .with_default(log.level.min(Level::WARN))
+        .with_target(env!("CARGO_CRATE_NAME"), log.level)
+        .with_target("xds", log.level);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(false);
+    let lines = if log.json { lines.json().boxed() } else { lines.boxed() };
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
 }
 
 fn start(config: Config) -> Result<(), String> {

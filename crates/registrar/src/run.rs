@@ -65,7 +65,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     tokio::spawn(http::run(sockets.http, own_name(), events.clone()));
     let envoys = XdsServer::new(events.clone(), Arc::clone(&writable));
     info!(
-        shims = %config.shim_socket.display(), xds = ?config.xds_listen, http = %http_address,
+        shims = %config.shim_socket.display(), xds = %config.xds_listen, http = %http_address,
         envoy_uid = config.envoy_uid, version = env!("CARGO_PKG_VERSION"), "the registrar runs"
     );
     tokio::select! {
