@@ -1,0 +1,53 @@
+//! That the lab does what the other tests rely on. Here plain docker-proxy serves the ports.
+
+use lab::{Docker, Host, Lab, Proxy};
+
+fn plain_host(lab: &Lab, version: Docker) -> Host {
+    lab.host("a").docker(version).proxy(Proxy::DockerProxy).without_registrar().without_envoy().start()
+}
+
+fn a_port_of_plain_docker_answers(version: Docker) {
+    let lab = Lab::of_this_test();
+    let host = plain_host(&lab, version);
+    let client = lab.client("client");
+    let id = host.run_web(&["-p", "8080:80"]);
+    for address in ["127.0.0.1".to_owned(), "[::1]".to_owned(), host.address().to_string()] {
+        let answer = host.get(&format!("http://{address}:8080/hello")).expect("the port answers");
+        assert_eq!(answer.json()["hostname"], id[..12], "{}", answer.text());
+        assert_eq!(answer.json()["path"], "/hello");
+    }
+    let url = format!("http://{}:8080/", host.address());
+    assert_eq!(client.get(&url).expect("another machine is answered").status, 200);
+    let url = format!("http://[{}]:8080/", host.address6());
+    assert_eq!(client.get(&url).expect("another machine is answered over IPv6").status, 200);
+}
+
+#[test]
+fn a_port_of_plain_docker_20_answers() {
+    a_port_of_plain_docker_answers(Docker::V20);
+}
+
+#[test]
+fn a_port_of_plain_docker_current_answers() {
+    a_port_of_plain_docker_answers(Docker::Current);
+}
+
+#[test]
+fn nothing_of_a_host_is_left_behind() {
+    let lab = Lab::of_this_test();
+    let host = plain_host(&lab, Docker::Current);
+    host.run_web(&["-p", "8080:80"]);
+    let mut processes = host.namespace().processes();
+    assert!(processes.len() >= 6, "init, dockerd, containerd, its shim, proxies, application: {processes:?}");
+    processes.extend(lab.processes());
+    let groups = host.control_groups();
+    assert!(!groups.is_empty(), "the container has a control group");
+    drop((host, lab));
+    processes.retain(|id| std::fs::exists(format!("/proc/{id}")).expect("/proc can be read"));
+    assert_eq!(processes, [0; 0], "processes are left");
+    for group in groups {
+        assert!(!group.exists(), "{} is left", group.display());
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mounts").expect("/proc can be read");
+    assert!(!mounts.contains("/run/lab"), "mounts are left: {mounts}");
+}

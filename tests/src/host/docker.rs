@@ -1,0 +1,138 @@
+//! dockerd on a host, and its command line.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::{Docker, Host, Proxy, put, running, search_path};
+use crate::namespace::successful;
+use crate::{eventually, image, parts};
+
+/// Docker's own default for its first bridge.
+const DEFAULT_NETWORK: &str = "172.17.0.0/16";
+/// Long enough for a dockerd that restores many containers.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+impl Host {
+    /// Runs docker's command line, which must succeed; yields what it printed.
+    #[track_caller]
+    pub fn docker(&self, arguments: &[&str]) -> String {
+        successful("docker", arguments, &self.try_docker(arguments))
+    }
+
+    /// Runs docker's command line.
+    #[must_use]
+    pub fn try_docker(&self, arguments: &[&str]) -> Output {
+        self.namespace.output(self.docker_command().args(arguments))
+    }
+
+    /// `docker run -d` with the lab's own image, whose program says what it was asked; yields the id.
+    #[track_caller]
+    pub fn run_web(&self, arguments: &[&str]) -> String {
+        self.need_web_image();
+        let all: Vec<_> = ["run", "-d"].iter().chain(arguments).chain(&[image::WEB]).copied().collect();
+        self.docker(&all)
+    }
+
+    /// Imports the lab's own image, `web`, if it is not there.
+    pub fn need_web_image(&self) {
+        if self.docker(&["images", "-q", image::WEB]).is_empty() {
+            self.import(&image::web(), image::WEB, &image::web_settings());
+        }
+    }
+
+    /// Imports the image with Debian's programs, `debian`, if it is not there.
+    pub fn need_debian_image(&self) {
+        if self.docker(&["images", "-q", image::DEBIAN]).is_empty() {
+            self.import(&parts::debian_image(), image::DEBIAN, &[]);
+        }
+    }
+
+    /// `docker import` of a tar file, with Dockerfile lines such as `CMD ["x"]`.
+    pub fn import(&self, tar: &std::path::Path, name: &str, settings: &[String]) {
+        let tar = tar.display().to_string();
+        let changes = settings.iter().flat_map(|setting| ["--change", setting]);
+        let all: Vec<_> = ["import"].into_iter().chain(changes).chain([tar.as_str(), name]).collect();
+        self.docker(&all);
+    }
+
+    /// Starts dockerd and waits until it answers.
+    pub fn start_dockerd(&self) {
+        self.spawn_dockerd();
+        self.await_dockerd();
+    }
+
+    /// Sends dockerd a signal and waits for its end.
+    pub fn end_dockerd(&self, signal: Signal) {
+        running(&self.dockerd, "dockerd", |dockerd| dockerd.end_with(signal));
+    }
+
+    /// dockerd's log.
+    #[must_use]
+    pub fn dockerd_log(&self) -> String {
+        running(&self.dockerd, "dockerd", |dockerd| dockerd.log())
+    }
+
+    pub(super) fn spawn_dockerd(&self) {
+        let process = self.start_process("dockerd", &mut self.dockerd_command());
+        put(&self.dockerd, process);
+    }
+
+    pub(super) fn await_dockerd(&self) {
+        eventually(&format!("dockerd on {} answers", self.name), START_LIMIT, || {
+            if let Some(status) = running(&self.dockerd, "dockerd", super::Process::ended) {
+                panic!("dockerd on {} ended: {status}; see its log in {}", self.name, self.logs.display());
+            }
+            let output = self.try_docker(&["version"]);
+            if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+        });
+    }
+
+    /// The one rule that gives containers their way out where Docker's firewall is off.
+    pub(super) fn masquerade(&self) {
+        let rule = ["-t", "nat", "-A", "POSTROUTING", "-s", DEFAULT_NETWORK, "!", "-o", "docker0", "-j", "MASQUERADE"];
+        self.namespace.run("iptables", &rule);
+    }
+
+    fn docker_version(&self) -> Docker {
+        self.options.docker.unwrap_or_else(|| panic!("the host {} has no Docker", self.name))
+    }
+
+    fn docker_command(&self) -> Command {
+        let mut command = Command::new(parts::docker_folders(Docker::V20)[1].join("docker"));
+        command.env_clear().env("PATH", search_path(self.docker_version())).env("HOME", "/run/lab");
+        command
+    }
+
+    fn dockerd_command(&self) -> Command {
+        let options = &self.options;
+        let folders = parts::docker_folders(self.docker_version());
+        let mut command = Command::new(folders[0].join("dockerd"));
+        command.env_clear().env("PATH", search_path(self.docker_version()));
+        command.args(["--cgroup-parent", &self.cgroup.argument()]);
+        command.arg("--userland-proxy-path").arg(self.proxy_path());
+        if !options.firewall {
+            command.args(["--iptables=false", "--ip6tables=false"]);
+        } else if options.ipv6_network {
+            // 20.10 has it, and calls it an experiment.
+            command.args(["--experimental", "--ip6tables"]);
+        }
+        if options.ipv6_network {
+            command.args(["--ipv6", "--fixed-cidr-v6", "fd00:d0c::/64"]);
+        }
+        if options.live_restore {
+            command.arg("--live-restore");
+        }
+        command
+    }
+
+    fn proxy_path(&self) -> PathBuf {
+        match &self.options.proxy {
+            Proxy::Shim => parts::ours("envoy-docker-shim"),
+            Proxy::DockerProxy => parts::docker_proxy(self.docker_version()),
+            Proxy::Program(path) => path.clone(),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Envoy on a host, with the bootstrap that users copy.
+
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::{Host, put, running};
+use crate::{eventually, parts};
+
+/// Where the bootstrap has Envoy's own interface.
+const ADMIN: &str = "http://127.0.0.1:9901";
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+impl Host {
+    /// Starts Envoy and waits until it is ready, which is after its first configuration came or was given up.
+    pub fn start_envoy(&self) {
+        self.spawn_envoy();
+        self.await_envoy();
+    }
+
+    /// Sends Envoy a signal without waiting for anything.
+    pub fn signal_envoy(&self, signal: Signal) {
+        running(&self.envoy, "Envoy", |envoy| envoy.signal(signal));
+    }
+
+    /// Sends Envoy a signal and waits for its end.
+    pub fn end_envoy(&self, signal: Signal) {
+        running(&self.envoy, "Envoy", |envoy| envoy.end_with(signal));
+    }
+
+    /// What Envoy printed, access logs among it.
+    #[must_use]
+    pub fn envoy_log(&self) -> String {
+        running(&self.envoy, "Envoy", |envoy| envoy.log())
+    }
+
+    /// The sum of all counters and gauges of Envoy whose names the regular expression finds.
+    ///
+    /// # Panics
+    /// Envoy's own interface does not answer.
+    #[must_use]
+    pub fn envoy_stat(&self, pattern: &str) -> u64 {
+        self.envoy_stats(pattern).iter().map(|(_, value)| value).sum()
+    }
+
+    /// All counters and gauges of Envoy whose names the regular expression finds.
+    ///
+    /// # Panics
+    /// Envoy's own interface does not answer.
+    #[must_use]
+    pub fn envoy_stats(&self, pattern: &str) -> Vec<(String, u64)> {
+        let answer = self.get(&format!("{ADMIN}/stats?format=json&filter={}", crate::http::escaped(pattern)));
+        let answer = answer.unwrap_or_else(|error| panic!("Envoy's statistics: {error}"));
+        let answer = answer.json();
+        let stats = answer["stats"].as_array().into_iter().flatten();
+        let stat = |stat: &Value| Some((stat["name"].as_str()?.to_owned(), stat["value"].as_u64()?));
+        stats.filter_map(stat).collect()
+    }
+
+    pub(super) fn spawn_envoy(&self) {
+        let uid = self.options.envoy_user.to_string();
+        let (program, bootstrap) = (self.expose(&parts::envoy()), self.expose(&parts::envoy_bootstrap()));
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", &uid, "--regid", &uid, "--clear-groups"]);
+        command.args([&program, "--config-path", &bootstrap, "--concurrency", "2"]);
+        command.args(["--drain-time-s", "5", "--drain-strategy", "immediate"]);
+        put(&self.envoy, self.start_process("envoy", &mut command));
+    }
+
+    pub(super) fn await_envoy(&self) {
+        eventually(&format!("Envoy on {} is ready", self.name), START_LIMIT, || {
+            if let Some(status) = running(&self.envoy, "Envoy", super::Process::ended) {
+                panic!("Envoy on {} ended: {status}; see its log in {}", self.name, self.logs.display());
+            }
+            match self.get(&format!("{ADMIN}/ready")) {
+                Ok(answer) if answer.status == 200 => Ok(()),
+                Ok(answer) => Err(format!("{}: {}", answer.status, answer.text())),
+                Err(error) => Err(error.to_string()),
+            }
+        });
+    }
+}

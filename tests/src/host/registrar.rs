@@ -1,0 +1,118 @@
+//! The registrar on a host, its API and `shimctl`.
+
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::{Host, put, running};
+use crate::namespace::successful;
+use crate::{eventually, parts};
+
+/// Where the registrar answers HTTP unless told otherwise.
+const API: &str = "http://127.0.0.1:7777";
+/// How long a port may take from `docker run` to Envoy on a machine that is busy with other tests.
+const SERVED_LIMIT: Duration = Duration::from_secs(5);
+const READY_LIMIT: Duration = Duration::from_secs(15);
+
+impl Host {
+    /// Starts the registrar and waits until it is ready.
+    pub fn start_registrar(&self) {
+        self.spawn_registrar();
+        self.await_registrar();
+    }
+
+    /// Starts the registrar.
+    pub fn spawn_registrar(&self) {
+        let mut command = Command::new(parts::ours("envoy-docker-registrar"));
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command.args(["--envoy-user", &self.options.envoy_user.to_string()]);
+        command.args(&self.options.registrar_arguments);
+        put(&self.registrar, self.start_process("registrar", &mut command));
+    }
+
+    /// Waits until the registrar says that it is ready.
+    pub fn await_registrar(&self) {
+        eventually(&format!("the registrar on {} is ready", self.name), READY_LIMIT, || {
+            if let Some(status) = running(&self.registrar, "the registrar", super::Process::ended) {
+                panic!("the registrar on {} ended: {status}; see its log in {}", self.name, self.logs.display());
+            }
+            match self.get(&format!("{API}/readyz")) {
+                Ok(answer) if answer.status == 200 => Ok(()),
+                Ok(answer) => Err(format!("{}: {}", answer.status, answer.text())),
+                Err(error) => Err(error.to_string()),
+            }
+        });
+    }
+
+    /// Sends the registrar a signal and waits for its end.
+    pub fn end_registrar(&self, signal: Signal) {
+        running(&self.registrar, "the registrar", |registrar| registrar.end_with(signal));
+    }
+
+    /// The registrar's log.
+    #[must_use]
+    pub fn registrar_log(&self) -> String {
+        running(&self.registrar, "the registrar", |registrar| registrar.log())
+    }
+
+    /// What the registrar answers under `/api/v1/NAME`.
+    ///
+    /// # Panics
+    /// It does not answer, or not with JSON.
+    #[must_use]
+    #[track_caller]
+    pub fn api(&self, name: &str) -> Value {
+        let answer = self.get(&format!("{API}/api/v1/{name}"));
+        let answer = answer.unwrap_or_else(|error| panic!("/api/v1/{name}: {error}"));
+        assert_eq!(answer.status, 200, "/api/v1/{name}: {}", answer.text());
+        answer.json()
+    }
+
+    /// The registrar's ports with this host port.
+    #[must_use]
+    #[track_caller]
+    pub fn ports(&self, host_port: u16) -> Vec<Value> {
+        let ports = self.api("ports");
+        let ports = ports.as_array().unwrap_or_else(|| panic!("ports is no array: {ports}"));
+        ports.iter().filter(|port| port["host_port"] == host_port).cloned().collect()
+    }
+
+    /// Waits until every listing of this TCP port (both address families) says that Envoy serves it.
+    #[track_caller]
+    pub fn await_served_by_envoy(&self, host_port: u16) -> Vec<Value> {
+        self.await_served_by("envoy", host_port)
+    }
+
+    /// Waits until every listing of this TCP port (both address families) says who serves it.
+    #[track_caller]
+    pub fn await_served_by(&self, who: &str, host_port: u16) -> Vec<Value> {
+        eventually(&format!("port {host_port} is served by {who}"), SERVED_LIMIT, || {
+            let mut ports = self.ports(host_port);
+            ports.retain(|port| port["protocol"] == "tcp");
+            let done = ports.len() == 2 && ports.iter().all(|port| port["served_by"] == who);
+            if done { Ok(ports) } else { Err(format!("the registrar lists {}", Value::from(ports))) }
+        })
+    }
+
+    /// Runs `shimctl`, which must succeed, and yields what it printed.
+    #[track_caller]
+    pub fn shimctl(&self, arguments: &[&str]) -> String {
+        successful("shimctl", arguments, &self.try_shimctl(arguments))
+    }
+
+    /// Runs `shimctl`.
+    #[must_use]
+    pub fn try_shimctl(&self, arguments: &[&str]) -> Output {
+        self.namespace.output(Command::new(parts::ours("shimctl")).args(arguments))
+    }
+
+    /// Runs `shimctl --output json` and yields what it said.
+    #[track_caller]
+    pub fn shimctl_json(&self, arguments: &[&str]) -> Value {
+        let all: Vec<_> = ["--output", "json"].iter().chain(arguments).copied().collect();
+        let printed = self.shimctl(&all);
+        serde_json::from_str(&printed).unwrap_or_else(|error| panic!("shimctl {arguments:?}: {error}: {printed}"))
+    }
+}

@@ -1,0 +1,44 @@
+//! The lab: whole Docker hosts in namespaces, made of the real parts, for the end-to-end tests and the demo.
+//!
+//! ```no_run
+//! let lab = lab::Lab::new("example");
+//! let host = lab.host("a").docker(lab::Docker::V20).start();
+//! host.docker(&["run", "-d", "-p", "8080:80", "web"]);
+//! let answer = host.get("http://127.0.0.1:8080/").expect("the port answers");
+//! ```
+//!
+//! A host is a set of namespaces (mount, network, processes, host name) with its own `/run`,
+//! `/var/lib/docker` and `/etc/docker`, so that every program runs with its defaults and several hosts run at
+//! once. The kernel ends everything in it when its first process ends, and that one dies with the lab's
+//! process, however that ends: nothing is left behind but folders under `target/e2e`.
+//!
+//! | what | file |
+//! |---|---|
+//! | a host and the programs on it | [`host`] |
+//! | the network between hosts, and clients on it | [`network`] |
+//! | namespaces | [`namespace`] |
+//! | running programs and their logs | [`process`] |
+//! | where the real parts and our binaries are | [`parts`] |
+//! | images for containers | [`image`] |
+//! | requests | [`http`] |
+//! | steady load | [`load`] |
+//! | control groups of containers | [`cgroup`] |
+//! | waiting for something to become true | [`wait`] |
+//!
+//! Everything here panics when it can't do what it was asked, naming the thing and the log to read: its users
+//! are tests and the demo, where nothing else would make sense.
+
+pub mod cgroup;
+pub mod host;
+pub mod http;
+pub mod image;
+pub mod load;
+pub mod namespace;
+pub mod network;
+pub mod parts;
+pub mod process;
+pub mod wait;
+
+pub use host::{Docker, Host, HostBuilder, Proxy};
+pub use network::{Client, Lab};
+pub use wait::eventually;

@@ -1,0 +1,114 @@
+//! Steady load: so many new connections per second, and what became of each.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::http::{Request, Response};
+use crate::namespace::Namespace;
+
+/// Connections that wait at the same time.
+const WORKERS: u32 = 8;
+/// A load that was forgotten ends by itself.
+const LONGEST: Duration = Duration::from_secs(120);
+
+/// What became of the connections of a load.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcomes {
+    /// Answered with status 200.
+    pub ok: u64,
+    /// Refused by the kernel: nobody listened.
+    pub refused: u64,
+    /// Reset after they were accepted.
+    pub reset: u64,
+    /// Ended without a whole answer.
+    pub empty: u64,
+    /// Not answered in time.
+    pub timed_out: u64,
+    /// Whatever else, by its message.
+    pub other: BTreeMap<String, u64>,
+}
+
+impl Outcomes {
+    /// All connections that were not answered with status 200.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.refused + self.reset + self.empty + self.timed_out + self.other.values().sum::<u64>()
+    }
+
+    fn count(&mut self, outcome: &io::Result<Response>) {
+        match outcome {
+            Ok(answer) if answer.status == 200 => self.ok += 1,
+            Ok(answer) => *self.other.entry(format!("status {}", answer.status)).or_default() += 1,
+            Err(error) => match error.kind() {
+                io::ErrorKind::ConnectionRefused => self.refused += 1,
+                io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => self.reset += 1,
+                io::ErrorKind::UnexpectedEof => self.empty += 1,
+                io::ErrorKind::TimedOut => self.timed_out += 1,
+                _ => *self.other.entry(error.to_string()).or_default() += 1,
+            },
+        }
+    }
+}
+
+/// A load that runs until [`Load::stop`].
+#[derive(Debug)]
+pub struct Load {
+    over: Arc<AtomicBool>,
+    outcomes: Arc<Mutex<Outcomes>>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    /// Sends `request` from the namespace's network, `per_second` times a second, each over its own connection.
+    #[must_use]
+    pub fn start(namespace: &Namespace, request: &Request, per_second: u32) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let outcomes = Arc::new(Mutex::new(Outcomes::default()));
+        let pause = Duration::from_secs(1) * WORKERS / per_second;
+        let worker = || {
+            let (over, outcomes, request) = (Arc::clone(&over), Arc::clone(&outcomes), request.clone());
+            let network = namespace.network();
+            std::thread::spawn(move || {
+                network.enter();
+                work(&request, pause, &over, &outcomes);
+            })
+        };
+        let workers = (0..WORKERS).map(|_| worker()).collect();
+        Self { over, outcomes, workers }
+    }
+
+    /// What became of the connections so far.
+    #[must_use]
+    pub fn outcomes(&self) -> Outcomes {
+        self.outcomes.lock().expect("counting does not panic").clone()
+    }
+
+    /// Ends the load.
+    ///
+    /// # Panics
+    /// A worker panicked.
+    #[must_use]
+    pub fn stop(self) -> Outcomes {
+        self.over.store(true, Ordering::Relaxed);
+        for worker in self.workers {
+            worker.join().expect("a load's worker does not panic");
+        }
+        self.outcomes.lock().expect("counting does not panic").clone()
+    }
+}
+
+fn work(request: &Request, pause: Duration, over: &AtomicBool, outcomes: &Mutex<Outcomes>) {
+    let start = Instant::now();
+    let mut next = start;
+    while !over.load(Ordering::Relaxed) && start.elapsed() < LONGEST {
+        let outcome = request.send();
+        outcomes.lock().expect("counting does not panic").count(&outcome);
+        // A slow answer is not made up for: the load is bounded.
+        next = (next + pause).max(Instant::now());
+        std::thread::sleep(next.duration_since(Instant::now()));
+    }
+}

@@ -1,0 +1,191 @@
+//! Namespaces: a place that programs and threads can be put into, and that ends as a whole.
+
+use std::fs::{self, File};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, OnceLock, mpsc};
+use std::time::Duration;
+
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::signal::Signal;
+
+use crate::{eventually, parts};
+
+/// The namespaces of one machine of the lab: mount, network, processes, host name.
+///
+/// Dropping it kills every process in it, and with them go its mounts and its network.
+#[derive(Debug)]
+pub struct Namespace {
+    holder: Child,
+    first_process: u32,
+    mount: File,
+    network: File,
+    processes: File,
+    host_name: File,
+}
+
+impl Namespace {
+    /// Makes the namespaces. Inside there is a network with nothing but `lo`, which is up.
+    #[must_use]
+    pub fn new(host_name: &str) -> Self {
+        let mut holder = spawn_holder();
+        let first_process =
+            eventually("a namespace's first process", Duration::from_secs(5), || first_child(&mut holder));
+        let open = |kind: &str| {
+            let path = format!("/proc/{first_process}/ns/{kind}");
+            File::open(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+        };
+        let (mount, network, processes, host_name_file) = (open("mnt"), open("net"), open("pid"), open("uts"));
+        let this = Self { holder, first_process, mount, network, processes, host_name: host_name_file };
+        this.run("ip", &["link", "set", "lo", "up"]);
+        this.run("hostname", &[host_name]);
+        this
+    }
+
+    /// The first process's id as seen from outside; `ip link … netns PID` takes it.
+    #[must_use]
+    pub fn first_process(&self) -> u32 {
+        self.first_process
+    }
+
+    /// Runs `work` with this network: every socket it makes is of this machine.
+    pub fn in_network<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.in_thread(|this| enter_network(&this.network), work)
+    }
+
+    /// Its network, for a thread of its own.
+    #[must_use]
+    pub fn network(&self) -> Network {
+        Network(self.network.try_clone().expect("a file can be cloned"))
+    }
+
+    /// Starts a program in all of the namespaces. Its id is that seen from outside.
+    pub fn spawn(&self, command: &mut Command) -> Child {
+        let spawned = self.in_thread(Self::enter, || command.spawn());
+        spawned.unwrap_or_else(|error| panic!("{command:?} does not start: {error}"))
+    }
+
+    /// Runs a program in all of the namespaces to its end.
+    pub fn output(&self, command: &mut Command) -> Output {
+        command.stdin(Stdio::null());
+        let output = self.in_thread(Self::enter, || command.output());
+        output.unwrap_or_else(|error| panic!("{command:?} does not start: {error}"))
+    }
+
+    /// Runs a program that must succeed, and yields what it printed.
+    #[track_caller]
+    pub fn run(&self, program: &str, arguments: &[&str]) -> String {
+        successful(program, arguments, &self.output(Command::new(program).args(arguments)))
+    }
+
+    /// The processes in here, as seen from outside.
+    #[must_use]
+    pub fn processes(&self) -> Vec<u32> {
+        let link = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let Some(own) = link(&self.first_process.to_string()) else { return Vec::new() };
+        let entries = fs::read_dir("/proc").expect("/proc is mounted").flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter(|name| link(name).as_ref() == Some(&own)).filter_map(|name| name.parse().ok()).collect()
+    }
+
+    fn enter(&self) {
+        // Threads share their working folder, and one that does can't change its mounts.
+        unshare(CloneFlags::CLONE_FS).expect("a thread can have a working folder of its own");
+        enter_network(&self.network);
+        setns(&self.host_name, CloneFlags::CLONE_NEWUTS).expect("the lab runs as root");
+        setns(&self.processes, CloneFlags::CLONE_NEWPID).expect("the lab runs as root");
+        setns(&self.mount, CloneFlags::CLONE_NEWNS).expect("the lab runs as root");
+    }
+
+    /// Namespaces belong to threads: one that only does this one thing keeps them apart.
+    fn in_thread<T: Send>(&self, enter: impl FnOnce(&Self) + Send, work: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                enter(self);
+                work()
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        // The kernel kills all others with the first, before that one counts as ended; its parent then ends too.
+        if crate::process::send(self.first_process, Signal::SIGKILL).is_err() {
+            let _ = self.holder.kill();
+        }
+        let _ = self.holder.wait();
+    }
+}
+
+/// A namespace's network alone.
+#[derive(Debug)]
+pub struct Network(File);
+
+impl Network {
+    /// Puts the calling thread into this network, for good.
+    pub fn enter(&self) {
+        enter_network(&self.0);
+    }
+}
+
+fn enter_network(network: &File) {
+    setns(network, CloneFlags::CLONE_NEWNET).expect("the lab runs as root");
+}
+
+/// What a program printed, if it succeeded.
+///
+/// # Panics
+/// It failed: with all that it printed.
+#[track_caller]
+pub(crate) fn successful(program: &str, arguments: &[&str], output: &Output) -> String {
+    let printed = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {}: {printed} {complaint}", output.status);
+    printed
+}
+
+/// Starts a process that holds new namespaces open, and ends with this process, however it ends.
+fn spawn_holder() -> Child {
+    type Reply = mpsc::Sender<std::io::Result<Child>>;
+    static KEEPER: OnceLock<Mutex<mpsc::Sender<Reply>>> = OnceLock::new();
+    // The kernel's "parent" of a death signal is a thread, so one that never ends must start the holders.
+    let keeper = KEEPER.get_or_init(|| {
+        let (sender, requests) = mpsc::channel::<Reply>();
+        std::thread::spawn(move || {
+            for reply in requests {
+                let _ = reply.send(holder_command().spawn());
+            }
+        });
+        Mutex::new(sender)
+    });
+    let (reply, holder) = mpsc::channel();
+    keeper.lock().expect("nobody panics with it").send(reply).expect("the keeper never ends");
+    let holder = holder.recv().expect("the keeper answers");
+    holder.unwrap_or_else(|error| panic!("setpriv (of util-linux) does not start: {error}"))
+}
+
+fn holder_command() -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]);
+    command.args(["unshare", "--mount", "--net", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc"]);
+    command.arg(parts::init()).args(["-s", "--", "sleep", "infinity"]);
+    command.stdin(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// The holder's child, once it runs the init (which is after everything was set up).
+fn first_child(holder: &mut Child) -> Result<u32, String> {
+    if let Ok(Some(status)) = holder.try_wait() {
+        let complaint = holder.stderr.take().map(std::io::read_to_string);
+        panic!("namespaces can't be made: {status}: {}", complaint.and_then(Result::ok).unwrap_or_default());
+    }
+    let id = holder.id();
+    let read = |path: String| fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"));
+    let children = read(format!("/proc/{id}/task/{id}/children"))?;
+    let child = children.trim().parse().map_err(|_| format!("no child yet: {children:?}"))?;
+    match read(format!("/proc/{child}/comm"))?.trim() {
+        "tini-static" => Ok(child),
+        other => Err(format!("it still runs {other}")),
+    }
+}
