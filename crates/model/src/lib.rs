@@ -11,14 +11,26 @@
 //! | how traffic is treated | [`proxy_mode`] |
 //! | what a container's labels say | [`labels`] |
 //! | what Envoy is asked to serve | [`proxied_port`] |
+//! | host name, incarnation, stamp | [`host`] |
+//! | instance of a service | [`instance`] |
+//! | whether an instance may be sent traffic | [`health`] |
+//! | all that a host says of itself, and the merge law | [`host_record`] |
 
 pub mod address;
+pub mod health;
+pub mod host;
+pub mod host_record;
+pub mod instance;
 pub mod labels;
 pub mod name;
 pub mod proxied_port;
 pub mod proxy_mode;
 
 pub use address::{Protocol, PublishedPort};
+pub use health::Status;
+pub use host::{HostName, Incarnation, Stamp};
+pub use host_record::HostRecord;
+pub use instance::{Instance, InstanceId, InstanceKey, InstancePort};
 pub use name::{ContainerId, EnvironmentName, Service, ServiceName};
 pub use proxied_port::ProxiedPort;
 pub use proxy_mode::ProxyMode;

@@ -30,7 +30,7 @@ impl fmt::Display for Correction {
 }
 
 /// Replaces every character that a name may not have by `-`, and cuts it to [`NAME_MAX_LENGTH`].
-fn corrected(text: &str) -> (String, Option<Correction>) {
+pub(crate) fn corrected(text: &str) -> (String, Option<Correction>) {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let used: String = text.chars().take(NAME_MAX_LENGTH).map(|c| if allowed(c) { c } else { '-' }).collect();
     if used == text {
