@@ -65,6 +65,9 @@ pub struct Catalog {
     /// Claims whose container is still to be found, by its address.
     unjoined: BTreeMap<IpAddr, BTreeSet<RegistrationId>>,
     claims_made: u64,
+    /// Ports whose shim was killed while their container runs on. dockerd does not start it again, so Envoy
+    /// serves them alone.
+    orphans: BTreeMap<PublishedPort, Claim>,
     released: BTreeSet<(Instant, RegistrationId)>,
     listing: DockerListing,
     served: HashMap<PublishedPort, ProxiedPort>,
@@ -94,13 +97,15 @@ impl Catalog {
             None => {}
         }
         self.unjoined.entry(registration.container.ip()).or_default().insert(id);
+        self.orphans.remove(&published);
         self.claims_made += 1;
         self.claims.insert(id, Claim::new(registration, self.claims_made));
         self.claimants.entry(published).or_default().push(id);
         self.touched.insert(published);
     }
 
-    /// The shim is gone, and with it the claim.
+    /// The shim is gone, and with it the claim. One that was not told to stop was killed: its port stays
+    /// Envoy's as long as Docker says that the container publishes it.
     pub fn unregister(&mut self, id: RegistrationId) {
         let Some(claim) = self.claims.remove(&id) else { return };
         self.forget_unjoined(claim.registration.container.ip(), id);
@@ -112,6 +117,7 @@ impl Catalog {
             claimants.retain(|other| *other != id);
             if claimants.is_empty() {
                 self.claimants.remove(&published);
+                self.keep_if_killed(claim);
             }
         }
         self.touched.insert(published);
@@ -180,24 +186,25 @@ impl Catalog {
     /// Docker's whole listing of running containers.
     pub fn docker_listed_all(&mut self, listed: Vec<ListedContainer>) {
         self.listing.replace_all(listed);
+        self.check_orphans();
     }
 
     /// Docker's listing of one container that runs, or runs otherwise than before.
     pub fn docker_listed(&mut self, listed: ListedContainer) {
         self.listing.replace(listed);
+        self.check_orphans();
     }
 
     /// Docker says that the container runs no longer.
     pub fn docker_stopped(&mut self, id: &ContainerId) {
         self.listing.remove(id);
+        self.check_orphans();
     }
 
-    /// The ports that Docker publishes and no shim has registered.
+    /// The ports that Docker publishes and no shim has registered, those aside whose shim was killed.
     pub fn unregistered_ports(&self) -> impl Iterator<Item = (&PublishedPort, &Arc<Container>)> {
-        self.listing
-            .ports()
-            .filter(|(port, _)| !self.claimants.contains_key(port))
-            .map(|(port, (container, _))| (port, container))
+        let known = |port: &PublishedPort| self.claimants.contains_key(port) || self.orphans.contains_key(port);
+        self.listing.ports().filter(move |(port, _)| !known(port)).map(|(port, (container, _))| (port, container))
     }
 
     /// What follows for Envoy from all that happened since the last call, in the order of ports.
@@ -212,14 +219,33 @@ impl Catalog {
         let claimed = self.claimants.values().filter_map(|ids| self.claim_row(ids));
         let unclaimed = self.listing.ports().filter(|(port, _)| !self.claimants.contains_key(port));
         let mut rows: Vec<_> =
-            claimed.chain(unclaimed.map(|(_, (container, port))| self.listed_row(container, port))).collect();
+            claimed.chain(unclaimed.map(|(_, (container, port))| self.orphan_row(container, port))).collect();
         rows.sort_by_key(|row| row.published);
         rows
     }
 
+    fn keep_if_killed(&mut self, claim: Claim) {
+        let published = claim.registration.published;
+        let publisher = self.listing.publisher_of(&published).map(|container| &container.id);
+        let runs_on = publisher.is_some() && publisher == claim.container.as_ref().map(|container| &container.id);
+        if runs_on && claim.proxied().is_some() {
+            self.orphans.insert(published, claim);
+        }
+    }
+
+    /// Lets go of the orphans whose container no longer publishes the port.
+    fn check_orphans(&mut self) {
+        let listing = &self.listing;
+        let gone = self.orphans.extract_if(.., |port, claim| {
+            listing.publisher_of(port).map(|container| &container.id)
+                != claim.container.as_ref().map(|container| &container.id)
+        });
+        self.touched.extend(gone.map(|(port, _)| port));
+    }
+
     fn change_of(&mut self, port: PublishedPort) -> Option<PortChange> {
         let claim = self.claimants.get(&port).and_then(|ids| self.claims.get(ids.last()?));
-        let after = claim.and_then(Claim::proxied);
+        let after = claim.or_else(|| self.orphans.get(&port)).and_then(Claim::proxied);
         let before = match &after {
             Some(after) => self.served.insert(port, after.clone()),
             None => self.served.remove(&port),
@@ -277,5 +303,17 @@ impl Catalog {
             registration: None,
             wanted_in_envoy: false,
         }
+    }
+
+    fn orphan_row(&self, container: &Arc<Container>, port: &ListedPort) -> PortRow {
+        let mut row = self.listed_row(container, port);
+        if let Some(orphan) = self.orphans.get(&port.published) {
+            row.wanted_in_envoy = true;
+            row.problems.push(format!(
+                "its shim (process {}) was killed: Envoy serves the port alone; restart the container to have both again",
+                orphan.registration.shim_pid
+            ));
+        }
+        row
     }
 }

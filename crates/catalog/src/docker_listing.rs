@@ -65,6 +65,11 @@ impl DockerListing {
         }
     }
 
+    /// The running container that publishes this port.
+    pub(crate) fn publisher_of(&self, port: &PublishedPort) -> Option<&Container> {
+        self.ports.get(port).map(|(container, _)| &**container)
+    }
+
     pub(crate) fn ports(&self) -> impl Iterator<Item = (&PublishedPort, &(Arc<Container>, ListedPort))> {
         self.ports.iter()
     }

@@ -229,3 +229,51 @@ fn a_container_that_stops_does_not_take_a_port_that_is_another_containers_by_now
     catalog.docker_stopped(&container_id('a'));
     assert_eq!(catalog.unregistered_ports().count(), 1);
 }
+
+/// A catalogue with one joined port on 8080 that Docker lists.
+fn serving_and_listed() -> Catalog {
+    let mut catalog = serving();
+    catalog.docker_listed_all(vec![listed('a', &[8080])]);
+    catalog
+}
+
+#[test]
+fn a_port_whose_shim_was_killed_stays_envoys_until_its_container_stops() {
+    let mut catalog = serving_and_listed();
+    catalog.unregister(FIRST);
+    assert_eq!(catalog.take_changes(), vec![]);
+    assert_eq!(catalog.unregistered_ports().count(), 0);
+    let row = &catalog.rows()[0];
+    assert!(row.registration.is_none() && row.wanted_in_envoy);
+    assert!(row.problems[0].contains("was killed"), "{:?}", row.problems);
+
+    catalog.docker_stopped(&container_id('a'));
+    assert_eq!(started_and_stopped(&catalog.take_changes()), (vec![], vec![tcp(8080)]));
+}
+
+#[test]
+fn a_port_whose_shim_was_killed_goes_when_a_full_listing_no_longer_has_it() {
+    let mut catalog = serving_and_listed();
+    catalog.unregister(FIRST);
+    catalog.docker_listed_all(vec![listed('b', &[8080])]);
+    assert_eq!(started_and_stopped(&catalog.take_changes()), (vec![], vec![tcp(8080)]));
+}
+
+#[test]
+fn a_new_shim_takes_over_from_one_that_was_killed() {
+    let mut catalog = serving_and_listed();
+    catalog.unregister(FIRST);
+    catalog.register(SECOND, registration(tcp(8080), "172.17.0.3:80"));
+    assert_eq!(started_and_stopped(&catalog.take_changes()), (vec![], vec![tcp(8080)]), "until its container is known");
+    catalog.docker_stopped(&container_id('a'));
+    found(&mut catalog, "172.17.0.3", container('b', &[]));
+    assert_eq!(started_and_stopped(&catalog.take_changes()), (vec![tcp(8080)], vec![]));
+}
+
+#[test]
+fn a_shim_that_was_told_to_stop_leaves_nothing_behind() {
+    let mut catalog = serving_and_listed();
+    catalog.release(FIRST, Instant::now());
+    catalog.unregister(FIRST);
+    assert_eq!(started_and_stopped(&catalog.take_changes()), (vec![], vec![tcp(8080)]));
+}

@@ -44,7 +44,10 @@ fn port(row: &PortRow, word: &EnvoysWord, report: &PortsReport, listeners: &List
 }
 
 fn served_by(row: &PortRow, word: &EnvoysWord, envoy_connected: bool, listening: usize) -> ServedBy {
-    let Some(registration) = &row.registration else { return ServedBy::Docker };
+    let Some(registration) = &row.registration else {
+        // Where the shim was killed, Envoy serves alone.
+        return if row.wanted_in_envoy && listening > 0 { ServedBy::Envoy } else { ServedBy::Docker };
+    };
     if row.published.protocol != Protocol::Tcp || !registration.shareable {
         ServedBy::Shim
     } else if listening > 1 {
@@ -174,6 +177,13 @@ mod tests {
         let port = view(PortRow { registration: None, ..row(Protocol::Tcp) }, EnvoysWord::Nothing, true, 0);
         assert_eq!(port.served_by, ServedBy::Docker);
         assert!(port.problem.unwrap().contains("--userland-proxy-path"));
+    }
+
+    #[test]
+    fn a_port_whose_shim_was_killed_is_envoys_while_it_listens() {
+        let orphan = || PortRow { registration: None, ..row(Protocol::Tcp) };
+        assert_eq!(view(orphan(), EnvoysWord::Accepted, true, 2).served_by, ServedBy::Envoy);
+        assert_eq!(view(orphan(), EnvoysWord::Accepted, true, 0).served_by, ServedBy::Docker);
     }
 
     #[test]
