@@ -15,6 +15,7 @@
 mod catalog;
 mod docker_listing;
 mod registration;
+mod service_ports;
 
 #[cfg(test)]
 mod tests;
@@ -22,3 +23,4 @@ mod tests;
 pub use catalog::{Catalog, Lookup, PortChange, PortRow};
 pub use docker_listing::{ListedContainer, ListedPort};
 pub use registration::{Container, Registration, RegistrationId};
+pub use service_ports::{LocalAddresses, ServiceInstance, ServicePortChange, ServicePorts, ServiceRow};

@@ -11,6 +11,7 @@
 //! | how traffic is treated | [`proxy_mode`] |
 //! | what a container's labels say | [`labels`] |
 //! | what Envoy is asked to serve | [`proxied_port`] |
+//! | what Envoy is asked to serve for a service port | [`service_port`] |
 //! | host name, incarnation, stamp | [`host`] |
 //! | instance of a service | [`instance`] |
 //! | whether an instance may be sent traffic | [`health`] |
@@ -25,6 +26,7 @@ pub mod labels;
 pub mod name;
 pub mod proxied_port;
 pub mod proxy_mode;
+pub mod service_port;
 
 pub use address::{Protocol, PublishedPort};
 pub use health::Status;
@@ -34,3 +36,4 @@ pub use instance::{Instance, InstanceId, InstanceKey, InstancePort};
 pub use name::{ContainerId, EnvironmentName, Service, ServiceName};
 pub use proxied_port::ProxiedPort;
 pub use proxy_mode::ProxyMode;
+pub use service_port::{Endpoint, ProxiedServicePort};
