@@ -9,7 +9,9 @@
 //! | service, environment, container id | [`name`] |
 //! | published port, container endpoint | [`address`] |
 //! | how traffic is treated | [`proxy_mode`] |
-//! | what a container's labels say | [`labels`] |
+//! | what a container's labels say of its ports | [`labels`] |
+//! | what a container's labels announce to the cluster | [`service_labels`] |
+//! | what is asked of a health check | [`check`] |
 //! | what Envoy is asked to serve | [`proxied_port`] |
 //! | what Envoy is asked to serve for a service port | [`service_port`] |
 //! | host name, incarnation, stamp | [`host`] |
@@ -18,6 +20,7 @@
 //! | all that a host says of itself, and the merge law | [`host_record`] |
 
 pub mod address;
+pub mod check;
 pub mod health;
 pub mod host;
 pub mod host_record;
@@ -26,9 +29,11 @@ pub mod labels;
 pub mod name;
 pub mod proxied_port;
 pub mod proxy_mode;
+pub mod service_labels;
 pub mod service_port;
 
 pub use address::{Protocol, PublishedPort};
+pub use check::{CheckKind, CheckSettings, Timing};
 pub use health::Status;
 pub use host::{HostName, Incarnation, Stamp};
 pub use host_record::HostRecord;

@@ -1,0 +1,227 @@
+//! What a container's labels announce to the cluster, and how its health is to be checked.
+//!
+//! This file is the reference for these labels; those that hold for published ports are in [`crate::labels`].
+//! Here too nothing can fail: a bad label is reported and its default applies.
+//!
+//! | label | meaning | default |
+//! |---|---|---|
+//! | `ServicePort_N` | container port N is this service's port P in the whole cluster; 0: none | none |
+//! | `HealthCheck` | `HttpGet`, `Tcp`, `External`, `AlwaysSuccessful` | by what the container is, see the crate `health` |
+//! | `HealthCheckArgs` | the check's URL, address or command line | by the check |
+//! | `HealthCheckInterval`, `HealthCheckTimeout` | durations such as `3s`, `500ms`, `1m` | `3s`, `3s` |
+//! | `HealthCheckRise`, `HealthCheckFall` | how many results in a row count | `1`, `2` |
+//! | `SidecarDiscover` | `false`: neither announced nor given a service port | `true` |
+//! | `SidecarListener` | the service port at which this container hears of changes | none |
+//!
+//! Docker lists a container's labels and its image's in one. `External` runs a command on the host, so neither
+//! it nor its command is taken from an image: whoever builds an image must not rule the hosts that run it. A
+//! label counts as the image's where the image has the same one with the same value.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::check::{self, ARGS_MAX_LENGTH, BadTiming, CheckKind, CheckSettings, INTERVAL_RANGE, TIMEOUT_RANGE, Timing};
+use crate::instance::PORTS_MAX;
+use crate::labels::ContainerFacts;
+
+/// With `_N`: the service port of container port N.
+pub const SERVICE_PORT: &str = "ServicePort";
+/// How health is checked.
+pub const HEALTH_CHECK: &str = "HealthCheck";
+/// What the check is given.
+pub const HEALTH_CHECK_ARGS: &str = "HealthCheckArgs";
+/// How often.
+pub const HEALTH_CHECK_INTERVAL: &str = "HealthCheckInterval";
+/// How long a check may take.
+pub const HEALTH_CHECK_TIMEOUT: &str = "HealthCheckTimeout";
+/// How many successes make it alive.
+pub const HEALTH_CHECK_RISE: &str = "HealthCheckRise";
+/// How many failures make it unhealthy.
+pub const HEALTH_CHECK_FALL: &str = "HealthCheckFall";
+/// Exactly `false` keeps a container out of the cluster's sight.
+pub const SIDECAR_DISCOVER: &str = "SidecarDiscover";
+/// Where the container hears of changes.
+pub const SIDECAR_LISTENER: &str = "SidecarListener";
+
+/// The most problems that are reported of one container.
+pub const PROBLEMS_MAX: usize = 16;
+
+/// What a container's labels announce.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// Whether the cluster is to know of the container at all.
+    pub discover: bool,
+    /// Service ports by container port: at most [`PORTS_MAX`], and no service port twice.
+    pub service_ports: BTreeMap<u16, u16>,
+    /// Whether there is any `ServicePort_N`, a bad one or 0 as well: implicit service ports are for
+    /// containers without.
+    pub has_service_port_labels: bool,
+    /// How health is to be checked. `External` and its command are never the image's own.
+    pub check: CheckSettings,
+    /// The service port at which the container hears of changes.
+    pub listener: Option<u16>,
+    /// What was wrong with the labels, in words for the operator: at most [`PROBLEMS_MAX`].
+    pub problems: Vec<String>,
+}
+
+impl ContainerFacts {
+    /// What the labels announce. `image_labels` are those of the container's image alone, which Docker tells
+    /// only of the image itself; `None` where they are not known: then `External` is not taken from anybody.
+    #[must_use]
+    pub fn announcement(&self, image_labels: Option<&HashMap<String, String>>) -> Announcement {
+        let mut reading = Reading { labels: &self.labels, image_labels, problems: Vec::new() };
+        let (service_ports, has_service_port_labels) = reading.service_ports();
+        let check = reading.check();
+        let listener = reading.listener(&service_ports);
+        Announcement {
+            discover: reading.get(SIDECAR_DISCOVER) != Some("false"),
+            service_ports,
+            has_service_port_labels,
+            check,
+            listener,
+            problems: bounded(reading.problems),
+        }
+    }
+}
+
+/// One look at a container's labels.
+struct Reading<'a> {
+    labels: &'a HashMap<String, String>,
+    image_labels: Option<&'a HashMap<String, String>>,
+    problems: Vec<String>,
+}
+
+impl<'a> Reading<'a> {
+    fn get(&self, key: &str) -> Option<&'a str> {
+        self.labels.get(key).map(String::as_str)
+    }
+
+    fn report(&mut self, label: &str, value: &str, reason: &str) {
+        let value: String = value.chars().take(64).collect();
+        self.problems.push(format!("label {label}={value:?}: {reason}"));
+    }
+
+    fn service_ports(&mut self) -> (BTreeMap<u16, u16>, bool) {
+        let prefixed = |(key, value): (&'a String, &'a String)| {
+            let container_port = key.strip_prefix(SERVICE_PORT)?.strip_prefix('_')?;
+            Some((port(container_port), key.as_str(), value.as_str()))
+        };
+        let mut labels: Vec<_> = self.labels.iter().filter_map(prefixed).collect();
+        // In the order of container ports, so that the same labels always mean the same.
+        labels.sort_unstable();
+        let mut ports = BTreeMap::new();
+        for (container_port, key, value) in &labels {
+            match service_port(*container_port, value, &ports) {
+                Ok(Some((container_port, service_port))) => {
+                    ports.insert(container_port, service_port);
+                }
+                Ok(None) => {}
+                Err(reason) => self.report(key, value, &format!("{reason}; it is left out")),
+            }
+        }
+        (ports, !labels.is_empty())
+    }
+
+    fn check(&mut self) -> CheckSettings {
+        let args = self.args();
+        let kind = self.kind();
+        if kind.is_none() && args.is_some() && self.get(HEALTH_CHECK).is_none() {
+            self.report(HEALTH_CHECK_ARGS, args.unwrap_or_default(), "without the label HealthCheck it has no meaning");
+        }
+        CheckSettings { kind, args: kind.and(args).map(str::to_owned), timing: self.timing() }
+    }
+
+    fn args(&mut self) -> Option<&'a str> {
+        let args = self.get(HEALTH_CHECK_ARGS).map(str::trim).filter(|args| !args.is_empty())?;
+        if args.len() > ARGS_MAX_LENGTH {
+            self.report(HEALTH_CHECK_ARGS, args, &format!("longer than {ARGS_MAX_LENGTH} bytes; it is left out"));
+            return None;
+        }
+        Some(args)
+    }
+
+    fn kind(&mut self) -> Option<CheckKind> {
+        let text = self.get(HEALTH_CHECK)?;
+        let checked = text.parse().map_err(|error: check::UnknownCheckKind| error.to_string());
+        let allowed = checked.and_then(|kind| if kind == CheckKind::External { self.external() } else { Ok(kind) });
+        allowed.map_err(|reason| self.report(HEALTH_CHECK, text, &format!("{reason}; the default applies"))).ok()
+    }
+
+    /// `External`, where it is the container's own word.
+    fn external(&self) -> Result<CheckKind, String> {
+        let image_labels = self.image_labels.ok_or("the image's own labels are not known, and it may be theirs")?;
+        let is_images = |key: &&str| self.labels.get(*key).is_some_and(|value| image_labels.get(*key) == Some(value));
+        match [HEALTH_CHECK, HEALTH_CHECK_ARGS].iter().find(|key| is_images(key)) {
+            Some(key) => Err(format!("{key} came with the image, and External is never taken from one")),
+            None => Ok(CheckKind::External),
+        }
+    }
+
+    fn timing(&mut self) -> Timing {
+        let default = Timing::default();
+        Timing {
+            interval: self.or(HEALTH_CHECK_INTERVAL, default.interval, |text| check::duration(text, INTERVAL_RANGE)),
+            timeout: self.or(HEALTH_CHECK_TIMEOUT, default.timeout, |text| check::duration(text, TIMEOUT_RANGE)),
+            rise: self.or(HEALTH_CHECK_RISE, default.rise, check::streak),
+            fall: self.or(HEALTH_CHECK_FALL, default.fall, check::streak),
+        }
+    }
+
+    fn or<T>(&mut self, label: &str, default: T, parse: impl Fn(&str) -> Result<T, BadTiming>) -> T {
+        let Some(text) = self.get(label) else { return default };
+        parse(text).unwrap_or_else(|reason| {
+            self.report(label, text, &format!("{reason}; the default applies"));
+            default
+        })
+    }
+
+    fn listener(&mut self, service_ports: &BTreeMap<u16, u16>) -> Option<u16> {
+        let text = self.get(SIDECAR_LISTENER)?;
+        // A container without labels of service ports may have implicit ones.
+        let is_own = |listener: &u16| service_ports.is_empty() || service_ports.values().any(|port| port == listener);
+        let listener = port(text).filter(is_own);
+        if listener.is_none() {
+            self.report(SIDECAR_LISTENER, text, "expected one of this container's own service ports; it hears nothing");
+        }
+        listener
+    }
+}
+
+/// What one `ServicePort_N` adds to those before it; `None` for the service port 0, Sidecar's word for none.
+fn service_port(
+    container_port: Option<u16>,
+    value: &str,
+    before: &BTreeMap<u16, u16>,
+) -> Result<Option<(u16, u16)>, String> {
+    let container_port = container_port.ok_or("the label must end in a container port, 1 to 65535")?;
+    if value == "0" {
+        return Ok(None);
+    }
+    let service_port = port(value).ok_or("expected a port, 1 to 65535")?;
+    if let Some((other, _)) = before.iter().find(|(_, taken)| **taken == service_port) {
+        return Err(format!("container port {other} has this service port already"));
+    }
+    if before.len() >= PORTS_MAX {
+        return Err(format!("a container has at most {PORTS_MAX} service ports"));
+    }
+    Ok(Some((container_port, service_port)))
+}
+
+/// A port as Docker writes it: digits without a leading zero, 1 to 65535.
+fn port(text: &str) -> Option<u16> {
+    let is_plain = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
+    if is_plain { text.parse().ok() } else { None }
+}
+
+/// The first [`PROBLEMS_MAX`]; the last of them says how many there are more.
+fn bounded(mut problems: Vec<String>) -> Vec<String> {
+    if problems.len() > PROBLEMS_MAX {
+        let unsaid = problems.len() - PROBLEMS_MAX + 1;
+        problems.truncate(PROBLEMS_MAX - 1);
+        problems.push(format!("and {unsaid} more bad labels"));
+    }
+    problems
+}
+
+#[cfg(test)]
+#[path = "service_labels/tests.rs"]
+mod tests;
