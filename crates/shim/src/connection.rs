@@ -42,6 +42,8 @@ pub(crate) struct Connection {
     connected: bool,
     to_container: Pump,
     to_client: Pump,
+    /// The side that takes no more. What it said before is still passed on, then the other side fails, too.
+    dead: Option<Side>,
     /// Whether it stands in one of its owner's queues; for the owner to keep.
     pub(crate) queued: bool,
 }
@@ -62,7 +64,7 @@ impl Connection {
             Err(errno) => return Err(errno),
         };
         let (to_container, to_client) = (Pump::default(), Pump::default());
-        Ok(Self { client, container, connected, to_container, to_client, queued: false })
+        Ok(Self { client, container, connected, to_container, to_client, dead: None, queued: false })
     }
 
     /// The socket of that side.
@@ -99,14 +101,20 @@ impl Connection {
         match side {
             Side::Client if failed => State::Broken,
             Side::Client => State::Open,
-            Side::Container => match getsockopt(&self.container, SocketError) {
-                Ok(0) if !failed => {
-                    self.connected = true;
-                    self.go_on(pipes)
-                }
-                _ => State::Refused,
-            },
+            Side::Container => self.on_connected(pipes),
         }
+    }
+
+    fn on_connected(&mut self, pipes: &mut Pipes) -> State {
+        let error = getsockopt(&self.container, SocketError).map_or_else(|errno| errno, Errno::from_raw);
+        match error {
+            // Connected, and reset before we looked.
+            Errno::ECONNRESET => self.dead = Some(Side::Container),
+            _ if error as i32 != 0 => return State::Refused,
+            _ => {}
+        }
+        self.connected = true;
+        self.go_on(pipes)
     }
 
     /// Goes on in both directions.
@@ -115,17 +123,39 @@ impl Connection {
     }
 
     fn run(&mut self, to_container: bool, to_client: bool, pipes: &mut Pipes) -> State {
+        let up = if to_container { self.run_towards(Side::Container, pipes) } else { Progress::Waiting };
+        let to_client = to_client || up == Progress::ReceiverFailed;
+        let down = if to_client { self.run_towards(Side::Client, pipes) } else { Progress::Waiting };
+        let up = if down == Progress::ReceiverFailed { self.run_towards(Side::Container, pipes) } else { up };
+        self.state([up, down])
+    }
+
+    fn run_towards(&mut self, receiver: Side, pipes: &mut Pipes) -> Progress {
+        if self.dead == Some(receiver) {
+            return Progress::Waiting;
+        }
         let (client, container) = (self.client.as_fd(), self.container.as_fd());
-        let mut progress = [Progress::Waiting; 2];
-        if to_container {
-            progress[0] = self.to_container.run(client, container, pipes);
+        let pass_end = self.dead.is_none();
+        let progress = match receiver {
+            Side::Container => self.to_container.run(client, container, pass_end, pipes),
+            Side::Client => self.to_client.run(container, client, pass_end, pipes),
+        };
+        if progress == Progress::ReceiverFailed {
+            self.dead = Some(receiver);
         }
-        if to_client {
-            progress[1] = self.to_client.run(container, client, pipes);
-        }
-        if progress.contains(&Progress::Broken) {
+        progress
+    }
+
+    fn state(&self, progress: [Progress; 2]) -> State {
+        let (up_finished, down_finished) = (self.to_container.is_finished(), self.to_client.is_finished());
+        let run_out = match self.dead {
+            None => up_finished && down_finished,
+            Some(Side::Container) => down_finished,
+            Some(Side::Client) => up_finished,
+        };
+        if progress.contains(&Progress::SenderFailed) || (run_out && self.dead.is_some()) {
             State::Broken
-        } else if self.to_container.is_finished() && self.to_client.is_finished() {
+        } else if run_out {
             State::Closed
         } else if progress.contains(&Progress::Unfinished) {
             State::Unfinished

@@ -51,8 +51,10 @@ pub(crate) enum Progress {
     Unfinished,
     /// No pipe is to be had at the moment.
     Starved,
-    /// One of the sockets failed: the connection is broken.
-    Broken,
+    /// The sender failed. All that it sent before was passed on.
+    SenderFailed,
+    /// The receiver failed; what was in the pipe is lost.
+    ReceiverFailed,
 }
 
 /// Moves bytes from one socket to another until the end of the stream, and passes that on.
@@ -81,24 +83,36 @@ impl Pump {
     /// Moves what can be moved without waiting.
     ///
     /// The pipe is filled only when it is empty. So "would block" has one meaning each time: on the way in there is
-    /// nothing to read, on the way out the receiver's buffer is full.
-    pub(crate) fn run(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, pipes: &mut Pipes) -> Progress {
+    /// nothing to read, on the way out the receiver's buffer is full. `pass_end`: whether the receiver is to see the
+    /// end of the stream, once it comes.
+    pub(crate) fn run(
+        &mut self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        pass_end: bool,
+        pipes: &mut Pipes,
+    ) -> Progress {
         for _ in 0..TURN {
             if self.finished {
                 return Progress::Waiting;
             }
-            let step = if self.pending > 0 { self.drain(to, pipes) } else { self.fill(from, to, pipes) };
-            match step {
+            let draining = self.is_blocked();
+            match if draining { self.drain(to, pipes) } else { self.fill(from, pipes) } {
+                Ok(()) if self.finished && pass_end => {
+                    // Fails where the receiver has failed, which will be noticed.
+                    let _ = shutdown(to.as_raw_fd(), Shutdown::Write);
+                }
                 Ok(()) | Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return Progress::Waiting,
                 Err(Errno::EMFILE) => return Progress::Starved,
-                Err(_) => return Progress::Broken,
+                Err(_) if draining => return Progress::ReceiverFailed,
+                Err(_) => return Progress::SenderFailed,
             }
         }
         Progress::Unfinished
     }
 
-    fn fill(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, pipes: &mut Pipes) -> Result<(), Errno> {
+    fn fill(&mut self, from: BorrowedFd<'_>, pipes: &mut Pipes) -> Result<(), Errno> {
         let pipe = pipes.take().ok_or(Errno::EMFILE)?;
         match move_bytes(from, &pipe.into, CHUNK) {
             Ok(count) if count > 0 => {
@@ -108,10 +122,7 @@ impl Pump {
             }
             result => {
                 pipes.give_back(pipe);
-                result?;
-                self.finished = true;
-                // Fails where the other direction has broken the connection, which will be noticed there.
-                let _ = shutdown(to.as_raw_fd(), Shutdown::Write);
+                self.finished = result? == 0;
                 Ok(())
             }
         }

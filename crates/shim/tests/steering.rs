@@ -2,14 +2,14 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use common::registrar::Registrar;
-use common::{Folder, Shim, Start, container_named, eventually};
+use common::{Folder, Shim, Start, container_named, echo_container, eventually};
 use nix::errno::Errno;
-use nix::sys::socket::sockopt::{Ipv6V6Only, ReusePort};
+use nix::sys::socket::sockopt::{Ipv6V6Only, ReuseAddr, ReusePort};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket};
 use nix::unistd::{Uid, fchown};
 
@@ -22,6 +22,7 @@ fn join(address: SocketAddr, uid: u32) -> Result<TcpListener, Errno> {
     if address.is_ipv6() {
         setsockopt(&fd, Ipv6V6Only, &true)?;
     }
+    setsockopt(&fd, ReuseAddr, &true)?; // as Envoy does
     setsockopt(&fd, ReusePort, &true)?;
     fchown(&fd, Some(Uid::from_raw(uid)), None)?;
     bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
@@ -57,9 +58,13 @@ fn envoy_takes_over_and_leaves(shim: &Shim) {
 }
 
 fn registered(adjust: impl FnOnce(&mut Start)) -> Shim {
+    registered_with(container_named("container"), adjust)
+}
+
+fn registered_with(container: SocketAddr, adjust: impl FnOnce(&mut Start)) -> Shim {
     let folder = Folder::new();
     let registrar = Registrar::listen(&folder.join("registrar.sock"));
-    let mut start = Start::new(container_named("container"));
+    let mut start = Start::new(container);
     start.registrar = folder.join("registrar.sock");
     adjust(&mut start);
     let shim = start.serve();
@@ -84,6 +89,18 @@ fn envoy_gets_every_new_connection_on_dockerds_socket() {
 fn envoy_gets_every_new_connection_over_ipv6() {
     let free = TcpListener::bind("[::1]:0").and_then(|listener| listener.local_addr()).expect("IPv6 on loopback");
     envoy_takes_over_and_leaves(&registered(|start| start.host = free));
+}
+
+#[test]
+fn connections_of_the_shims_own_keep_nobody_out_and_live_on() {
+    let shim = registered_with(echo_container(), |_| {});
+    let mut before = shim.connect();
+    before.write_all(b"a").expect("the shim serves");
+    before.read_exact(&mut [0; 1]).expect("the container answers");
+    let envoy = join(shim.address, ENVOY_UID).expect("Envoy's uid can join");
+    before.write_all(b"b").expect("the shim serves on");
+    before.read_exact(&mut [0; 1]).expect("the container answers");
+    drop(envoy);
 }
 
 #[test]

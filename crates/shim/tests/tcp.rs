@@ -125,6 +125,28 @@ fn what_was_sent_before_a_reset_arrives() {
     assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
+#[test]
+fn an_answer_to_an_upload_that_the_container_refuses_arrives() {
+    // As web servers answer "413": an answer, and a reset for what was not read.
+    let address = container(|mut stream| {
+        stream.read_exact(&mut [0; 10]).unwrap();
+        stream.write_all(b"too large").unwrap();
+        stream.peek(&mut [0; 1]).unwrap(); // there is more, which closing turns into a reset
+    });
+    let shim = Start::new(address).serve();
+    for _ in 0..20 {
+        let mut client = shim.connect();
+        let mut upload = client.try_clone().unwrap();
+        let uploading = std::thread::spawn(move || upload.write_all(&pattern(5_000_000)));
+        let mut answer = Vec::new();
+        let end = client.read_to_end(&mut answer);
+        assert_eq!(answer, b"too large");
+        assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        // Buffers may have swallowed all of it.
+        let _ = uploading.join().unwrap();
+    }
+}
+
 /// Bytes that the peer has not acknowledged, from the kernel's table.
 fn unsent(stream: &TcpStream) -> u64 {
     let (local, peer) = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
