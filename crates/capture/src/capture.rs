@@ -1,0 +1,252 @@
+//! Capture as the registrar uses it: told of ports and of time, it does what follows.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::time::{Duration, Instant};
+
+use model::PublishedPort;
+
+use crate::choice::{Asked, Choice, Facts, Mode, Obstacle, choose};
+use crate::docker_rules::DockerRules;
+use crate::element::Element;
+use crate::socket::{NetfilterError, NetfilterSocket};
+use crate::table::Table;
+use crate::watch::{Notice, Watch};
+
+/// How long after its last renewal the lease is renewed. A quarter of [`crate::LEASE`]: a registrar may miss two.
+pub const RENEW_AFTER: Duration = Duration::from_secs(15);
+
+/// Docker's rules are looked at again at least this often.
+const LOOK_AFTER: Duration = Duration::from_secs(15);
+/// The same where the kernel gives no notice of changes: `iptables-legacy`.
+const LOOK_AFTER_LEGACY: Duration = Duration::from_secs(2);
+/// How soon Docker's rules are looked at after others changed rules: while there is nothing to divert yet, soon, for
+/// a container may just start; else there is time.
+const LOOK_SOON: Duration = Duration::from_millis(50);
+const LOOK_SOON_DIVERTING: Duration = Duration::from_secs(1);
+/// The table is repaired at most this often, in case something deletes it again and again.
+const REPAIR_AFTER: Duration = Duration::from_millis(100);
+/// How long after a failure it is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// The most published ports that are diverted; more is a mistake somewhere, and they keep Docker's own path.
+pub const MAX_PORTS: usize = 65_536;
+
+/// Diverts traffic for published ports, or leaves it alone, and knows why.
+///
+/// Nothing happens but in [`Self::tick`] and [`Self::remove`]; each takes well under a millisecond, unless the table
+/// is built or Docker's rules are read (a few milliseconds at 1,000 ports). Dropping it leaves the table in place: it
+/// has an effect for at most [`crate::LEASE`] longer, and a registrar that starts again takes it over as it is.
+#[derive(Debug)]
+pub struct Capture {
+    asked: Asked,
+    socket: Result<NetfilterSocket, NetfilterError>,
+    /// Until the first ports are set, nobody knows what is wanted, and an earlier registrar's table is not touched.
+    has_ports: bool,
+    wanted: BTreeSet<Element>,
+    touched: BTreeSet<Element>,
+    too_many: bool,
+    once_translated: BTreeSet<Element>,
+    rules: Result<DockerRules, Obstacle>,
+    choice: Choice,
+    table: Table,
+    next_look: Option<Instant>,
+    next_repair: Option<Instant>,
+    failure: Option<(Obstacle, Instant)>,
+}
+
+impl Capture {
+    /// In the network namespace of the calling thread. Touches nothing yet.
+    ///
+    /// A kernel without nf_tables, or a process without `CAP_NET_ADMIN`, is no error: [`Self::status`] tells.
+    #[must_use]
+    pub fn new(asked: Asked) -> Self {
+        let nothing = Facts { rules: Ok(&DockerRules::default()), wanted: &[].into(), once_translated: &[].into() };
+        Self {
+            asked,
+            socket: NetfilterSocket::open(),
+            has_ports: false,
+            wanted: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            too_many: false,
+            once_translated: BTreeSet::new(),
+            rules: Ok(DockerRules::default()),
+            choice: choose(asked, &nothing),
+            table: Table::new(),
+            next_look: None,
+            next_repair: None,
+            failure: None,
+        }
+    }
+
+    /// Hears of other programs' changes of rules; [`Self::noticed`] is to be told of them.
+    ///
+    /// # Errors
+    /// The kernel has no nf_tables, or no descriptor is left. Changes are then found within 15 s.
+    pub fn watch(&self) -> io::Result<Watch> {
+        match &self.socket {
+            Ok(socket) => Watch::open(socket.port_id()),
+            Err(error) => Err(io::Error::from(error.errno())),
+        }
+    }
+
+    /// All published ports that are to be diverted, in place of those that were.
+    ///
+    /// The first call is the word to begin: a registrar that just started must not give it before the shims had time
+    /// to register again, or ports would be taken out of a table that still serves.
+    pub fn set_ports(&mut self, ports: impl IntoIterator<Item = PublishedPort>) {
+        let elements: BTreeSet<_> = ports.into_iter().filter_map(|port| Element::of(&port)).collect();
+        self.has_ports = true;
+        for gone in self.wanted.difference(&elements).copied().collect::<Vec<_>>() {
+            self.remove_element(gone);
+        }
+        for element in elements {
+            self.add_element(element);
+        }
+    }
+
+    /// One more published port. Anything but TCP is ignored. See [`Self::set_ports`] for when to begin.
+    pub fn add(&mut self, port: &PublishedPort) {
+        if let Some(element) = Element::of(port) {
+            self.add_element(element);
+        }
+    }
+
+    /// One published port less.
+    pub fn remove(&mut self, port: &PublishedPort) {
+        if let Some(element) = Element::of(port) {
+            self.remove_element(element);
+        }
+    }
+
+    fn add_element(&mut self, element: Element) {
+        if self.wanted.len() >= MAX_PORTS {
+            self.too_many = true;
+        } else if self.wanted.insert(element) {
+            self.touched.insert(element);
+            if self.choice.mode != Mode::Divert {
+                self.next_look = None;
+            }
+        }
+    }
+
+    fn remove_element(&mut self, element: Element) {
+        if self.wanted.remove(&element) {
+            self.too_many = false;
+            self.touched.insert(element);
+            self.once_translated.remove(&element);
+        }
+    }
+
+    /// Other programs changed rules.
+    pub fn noticed(&mut self, notice: Notice, now: Instant) {
+        if notice.own_table {
+            self.table.doubt();
+        }
+        if notice.other_tables {
+            let delay = if self.choice.mode == Mode::Divert { LOOK_SOON_DIVERTING } else { LOOK_SOON };
+            self.next_look = self.next_look.map(|look| look.min(now + delay));
+        }
+    }
+
+    /// Does what is due. Yields when to call again at the latest; `None`: when something changed.
+    pub fn tick(&mut self, now: Instant) -> Option<Instant> {
+        if !self.has_ports && self.asked != Asked::None {
+            return None;
+        }
+        if self.failure.as_ref().is_some_and(|(_, retry)| now < *retry) {
+            return self.next_due();
+        }
+        self.failure = None;
+        self.decide(now);
+        if let Err(error) = self.apply(now) {
+            self.failure = Some((Obstacle::from(&error), now + RETRY_AFTER));
+            self.decide_from(&Err(Obstacle::from(&error)));
+        }
+        self.next_due()
+    }
+
+    fn decide(&mut self, now: Instant) {
+        let has_interest = self.asked != Asked::None && !self.wanted.is_empty();
+        if has_interest && self.next_look.is_none_or(|look| look <= now) {
+            self.rules = self.look();
+            self.next_look = Some(
+                now + match &self.rules {
+                    Ok(rules) if rules.has_legacy_tables => LOOK_AFTER_LEGACY,
+                    Ok(_) => LOOK_AFTER,
+                    Err(_) => RETRY_AFTER,
+                },
+            );
+            if let Ok(rules) = &self.rules {
+                self.once_translated.extend(self.wanted.iter().filter(|element| rules.translates(element.port())));
+            }
+        }
+        let rules = std::mem::replace(&mut self.rules, Ok(DockerRules::default()));
+        self.decide_from(&rules);
+        self.rules = rules;
+    }
+
+    fn decide_from(&mut self, rules: &Result<DockerRules, Obstacle>) {
+        let (wanted, once_translated) = (&self.wanted, &self.once_translated);
+        self.choice = choose(self.asked, &Facts { rules: rules.as_ref(), wanted, once_translated });
+    }
+
+    fn look(&self) -> Result<DockerRules, Obstacle> {
+        let socket = self.socket.as_ref().map_err(Obstacle::from)?;
+        DockerRules::read(socket).map_err(|error| Obstacle::from(&error))
+    }
+
+    fn apply(&mut self, now: Instant) -> Result<(), NetfilterError> {
+        let is_diverting = self.choice.mode == Mode::Divert;
+        let Ok(socket) = &self.socket else { return Ok(()) };
+        if !is_diverting && self.choice.mode == Mode::LeftAlone && self.rules.is_err() {
+            return Ok(());
+        }
+        let is_early = self.next_repair.is_some_and(|repair| now < repair);
+        if self.table.is_in_doubt() && is_early {
+            return Ok(());
+        }
+        if self.table.is_in_doubt() {
+            self.next_repair = Some(now + REPAIR_AFTER);
+        }
+        let wanted = is_diverting.then_some(&self.wanted);
+        self.table.bring_to(socket, wanted, &self.touched, now)?;
+        self.touched.clear();
+        if is_diverting && self.table.leased_at().is_none_or(|leased| leased + RENEW_AFTER <= now) {
+            self.table.renew_lease(socket, now)?;
+        }
+        Ok(())
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        if let Some((_, retry)) = &self.failure {
+            return Some(*retry);
+        }
+        let repair = self.next_repair.filter(|_| self.table.is_in_doubt());
+        let has_interest = self.asked != Asked::None && !self.wanted.is_empty();
+        let look = self.next_look.filter(|_| has_interest);
+        let lease = self.table.leased_at().map(|leased| leased + RENEW_AFTER);
+        [repair, look, lease].into_iter().flatten().min()
+    }
+
+    /// What is done now, and why.
+    #[must_use]
+    pub fn status(&self) -> Choice {
+        let mut status = self.choice.clone();
+        if self.too_many {
+            status.problem.get_or_insert_with(|| format!("only {MAX_PORTS} ports are diverted; more are published"));
+        }
+        status
+    }
+
+    /// Takes the table away, for good: Docker's own path serves from this moment. Nothing of ours is left.
+    ///
+    /// # Errors
+    /// The kernel refused; the table is still there, and has an effect until its lease ends.
+    pub fn remove_for_good(&mut self, now: Instant) -> Result<(), NetfilterError> {
+        self.set_ports([]);
+        let Ok(socket) = &self.socket else { return Ok(()) };
+        self.table.doubt();
+        self.table.bring_to(socket, None, &BTreeSet::new(), now)
+    }
+}

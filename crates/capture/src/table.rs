@@ -1,0 +1,210 @@
+//! Brings our table in the kernel to what it should hold, with as little change as possible.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use nix::errno::Errno;
+
+use crate::batch::Batch;
+use crate::element::Element;
+use crate::layout;
+use crate::read_back::{self, Found};
+use crate::socket::{NetfilterError, NetfilterSocket};
+
+/// How often a change is tried again because somebody else changed the table at the same time.
+const TRIES: u32 = 3;
+
+/// What the kernel holds, as far as is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Known {
+    /// It has to be read first: at the start, after somebody else's change, after a failure.
+    Nothing,
+    Absent,
+    /// A table of our name that is not as it should be.
+    Broken,
+    Present(BTreeSet<Element>),
+}
+
+impl From<Option<Found>> for Known {
+    fn from(found: Option<Found>) -> Self {
+        match found {
+            None => Self::Absent,
+            Some(Found { is_intact: false, .. }) => Self::Broken,
+            Some(Found { elements, .. }) => Self::Present(elements),
+        }
+    }
+}
+
+/// What has to be done.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Nothing,
+    Build,
+    Delete,
+    Change { add: Vec<Element>, remove: Vec<Element> },
+}
+
+/// What turns what is `known` into what is `wanted` (`None`: no table). Of a table that is there, only the elements
+/// in `touched` are looked at; all, where that is `None`.
+fn step(known: &Known, wanted: Option<&BTreeSet<Element>>, touched: Option<&BTreeSet<Element>>) -> Step {
+    match (known, wanted) {
+        (Known::Absent, None) => Step::Nothing,
+        (Known::Nothing | Known::Broken | Known::Present(_), None) => Step::Delete,
+        (Known::Nothing | Known::Broken | Known::Absent, Some(_)) => Step::Build,
+        (Known::Present(present), Some(wanted)) => {
+            let (add, remove): (Vec<_>, Vec<_>) = match touched {
+                Some(touched) => (
+                    touched.iter().filter(|e| wanted.contains(e) && !present.contains(e)).copied().collect(),
+                    touched.iter().filter(|e| !wanted.contains(e) && present.contains(e)).copied().collect(),
+                ),
+                None => (wanted.difference(present).copied().collect(), present.difference(wanted).copied().collect()),
+            };
+            if add.is_empty() && remove.is_empty() { Step::Nothing } else { Step::Change { add, remove } }
+        }
+    }
+}
+
+/// Our table.
+#[derive(Debug)]
+pub(crate) struct Table {
+    known: Known,
+    /// When the lease began last, if there is a table of our making.
+    leased_at: Option<Instant>,
+}
+
+impl Table {
+    pub(crate) const fn new() -> Self {
+        Self { known: Known::Nothing, leased_at: None }
+    }
+
+    /// Somebody else changed it.
+    pub(crate) fn doubt(&mut self) {
+        self.known = Known::Nothing;
+    }
+
+    /// Whether it has to be read before anything else is done.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.known == Known::Nothing
+    }
+
+    /// When the lease began last; `None` where there is none, or none that is known of.
+    pub(crate) const fn leased_at(&self) -> Option<Instant> {
+        self.leased_at
+    }
+
+    /// Makes the table hold what is wanted; without a table that is wanted, there is none afterwards. See [`step`].
+    pub(crate) fn bring_to(
+        &mut self,
+        socket: &NetfilterSocket,
+        wanted: Option<&BTreeSet<Element>>,
+        touched: &BTreeSet<Element>,
+        now: Instant,
+    ) -> Result<(), NetfilterError> {
+        let mut result = Ok(());
+        for _ in 0..TRIES {
+            let touched = if self.is_in_doubt() { None } else { Some(touched) };
+            if self.is_in_doubt() {
+                self.known = read_back::read_table(socket)?.into();
+            }
+            result = self.take(socket, step(&self.known, wanted, touched), wanted, now);
+            match &result {
+                Ok(()) => return Ok(()),
+                // Not there, or there already: not as it was known.
+                Err(error) if matches!(error.errno(), Errno::ENOENT | Errno::EEXIST) => self.doubt(),
+                Err(_) => break,
+            }
+        }
+        self.doubt();
+        result
+    }
+
+    fn take(
+        &mut self,
+        socket: &NetfilterSocket,
+        step: Step,
+        wanted: Option<&BTreeSet<Element>>,
+        now: Instant,
+    ) -> Result<(), NetfilterError> {
+        match step {
+            Step::Nothing => {}
+            Step::Delete => {
+                let mut batch = Batch::new();
+                layout::delete(&mut batch);
+                socket.transact(batch)?;
+                self.known = Known::Absent;
+                self.leased_at = None;
+            }
+            Step::Build => {
+                let elements = wanted.cloned().unwrap_or_default();
+                socket.transact(layout::build(&elements))?;
+                self.known = Known::Present(elements);
+                self.leased_at = Some(now);
+            }
+            Step::Change { add, remove } => {
+                let mut batch = Batch::new();
+                layout::delete_elements(&mut batch, &remove);
+                layout::add_elements(&mut batch, &add);
+                socket.transact(batch)?;
+                if let Known::Present(present) = &mut self.known {
+                    present.extend(add);
+                    for element in &remove {
+                        present.remove(element);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the lease anew; there must be a table.
+    pub(crate) fn renew_lease(&mut self, socket: &NetfilterSocket, now: Instant) -> Result<(), NetfilterError> {
+        let mut batch = Batch::new();
+        layout::renew_lease(&mut batch);
+        let result = socket.transact(batch);
+        match result {
+            Ok(()) => self.leased_at = Some(now),
+            Err(_) => self.doubt(),
+        }
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{Protocol, PublishedPort};
+
+    fn elements(ports: &[u16]) -> BTreeSet<Element> {
+        let published = |port| PublishedPort { address: [0, 0, 0, 0].into(), port, protocol: Protocol::Tcp };
+        ports.iter().map(|port| Element::of(&published(*port)).unwrap()).collect()
+    }
+
+    fn list(ports: &[u16]) -> Vec<Element> {
+        elements(ports).into_iter().collect()
+    }
+
+    #[test]
+    fn a_table_that_is_not_there_is_built_and_one_that_is_not_wanted_deleted() {
+        let wanted = elements(&[80]);
+        assert_eq!(step(&Known::Absent, Some(&wanted), None), Step::Build);
+        assert_eq!(step(&Known::Broken, Some(&wanted), None), Step::Build);
+        assert_eq!(step(&Known::Broken, None, None), Step::Delete);
+        assert_eq!(step(&Known::Present(wanted), None, None), Step::Delete);
+        assert_eq!(step(&Known::Absent, None, None), Step::Nothing);
+    }
+
+    #[test]
+    fn an_adopted_table_gets_only_the_differences() {
+        let present = Known::Present(elements(&[80, 81, 82]));
+        let change = Step::Change { add: list(&[83]), remove: list(&[80]) };
+        assert_eq!(step(&present, Some(&elements(&[81, 82, 83])), None), change);
+        assert_eq!(step(&present, Some(&elements(&[80, 81, 82])), None), Step::Nothing);
+    }
+
+    #[test]
+    fn in_the_common_case_only_the_touched_are_looked_at() {
+        let present = Known::Present(elements(&[80, 81]));
+        let step = step(&present, Some(&elements(&[81, 90, 91])), Some(&elements(&[80, 81, 90])));
+        assert_eq!(step, Step::Change { add: list(&[90]), remove: list(&[80]) });
+    }
+}
