@@ -1,0 +1,188 @@
+//! The records of all hosts, and what is compared to find out whether two hosts know the same.
+//!
+//! Nothing here knows whether a host is alive: a host that dies changes no record.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use model::{HostName, HostRecord, Stamp};
+
+use crate::cluster::fingerprint;
+use crate::identity::name_fingerprint;
+use crate::record_wire::record_fingerprint;
+
+/// How many parts the digest has. Only parts that differ are looked at closer.
+pub(crate) const BUCKETS: usize = 64;
+
+/// One number for each part of the catalogue; equal numbers stand for equal knowledge.
+pub(crate) type Buckets = [u64; BUCKETS];
+
+/// What a record is, without its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) host: HostName,
+    pub(crate) stamp: Stamp,
+    /// Tells records apart that two hosts of one name gave the same stamp.
+    pub(crate) content: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    record: Arc<HostRecord>,
+    content: u64,
+}
+
+/// The records of all hosts, this host's own included: at most [`crate::HOSTS_MAX`].
+#[derive(Clone, Debug)]
+pub(crate) struct Catalogue {
+    entries: BTreeMap<HostName, Entry>,
+    buckets: Buckets,
+}
+
+impl Default for Catalogue {
+    fn default() -> Self {
+        Self { entries: BTreeMap::new(), buckets: [0; BUCKETS] }
+    }
+}
+
+impl Catalogue {
+    pub(crate) fn get(&self, host: &HostName) -> Option<&Arc<HostRecord>> {
+        self.entries.get(host).map(|entry| &entry.record)
+    }
+
+    pub(crate) fn stamp(&self, host: &HostName) -> Option<Stamp> {
+        self.get(host).map(|record| record.stamp)
+    }
+
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = &HostName> {
+        self.entries.keys()
+    }
+
+    /// Takes in a record if it is later than the one that is known, and says whether it was. Takes none of a
+    /// host that would be one too many.
+    pub(crate) fn merge(&mut self, host: &HostName, record: HostRecord) -> bool {
+        let known = self.entries.get(host);
+        if known.is_none() && self.entries.len() >= crate::HOSTS_MAX {
+            return false;
+        }
+        if known.is_some_and(|known| *known.record >= record) {
+            return false;
+        }
+        let content = record_fingerprint(&record);
+        self.remove(host);
+        self.mix(host, record.stamp, content);
+        self.entries.insert(host.clone(), Entry { record: Arc::new(record), content });
+        true
+    }
+
+    /// Forgets a host.
+    pub(crate) fn remove(&mut self, host: &HostName) {
+        if let Some(entry) = self.entries.remove(host) {
+            self.mix(host, entry.record.stamp, entry.content);
+        }
+    }
+
+    pub(crate) const fn buckets(&self) -> &Buckets {
+        &self.buckets
+    }
+
+    /// The heads of all records in the buckets whose bits are set in `mask`.
+    pub(crate) fn heads(&self, mask: u64) -> Vec<Head> {
+        let wanted = |host: &HostName| mask & (1 << bucket_of(host)) != 0;
+        let heads = self.entries.iter().filter(|(host, _)| mask != 0 && wanted(host));
+        heads
+            .map(|(host, entry)| Head { host: host.clone(), stamp: entry.record.stamp, content: entry.content })
+            .collect()
+    }
+
+    /// Whether the record behind `head` could replace the one that is known.
+    pub(crate) fn wants(&self, head: &Head) -> bool {
+        self.entries.get(&head.host).is_none_or(|known| {
+            head.stamp > known.record.stamp || (head.stamp == known.record.stamp && head.content != known.content)
+        })
+    }
+
+    /// Adds to the digest, or takes out what was added before.
+    fn mix(&mut self, host: &HostName, stamp: Stamp, content: u64) {
+        let parts = [stamp.incarnation.get(), stamp.version, content].map(u64::to_be_bytes);
+        let [incarnation, version, content] = &parts;
+        let mixed = fingerprint(&[host.as_str().as_bytes(), &[0], incarnation, version, content]);
+        self.buckets[bucket_of(host)] ^= mixed;
+    }
+}
+
+/// The bits of the buckets that differ.
+pub(crate) fn differing(a: &Buckets, b: &Buckets) -> u64 {
+    let differ = a.iter().zip(b).enumerate().filter(|(_, (a, b))| a != b);
+    differ.fold(0, |mask, (bucket, _)| mask | 1 << bucket)
+}
+
+const fn bucket_of_fingerprint(fingerprint: u64) -> usize {
+    (fingerprint >> 58) as usize
+}
+
+fn bucket_of(host: &HostName) -> usize {
+    bucket_of_fingerprint(name_fingerprint(host))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::record_wire::tests::any_record;
+
+    fn host(number: usize) -> HostName {
+        format!("host-{number}").parse().unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn the_same_records_in_any_order_and_number_give_the_same_catalogue(
+            records in proptest::collection::vec((0..4_usize, any_record()), 0..10),
+            order in proptest::collection::vec(any::<proptest::sample::Index>(), 0..10),
+        ) {
+            let (mut forth, mut back) = (Catalogue::default(), Catalogue::default());
+            for (number, record) in &records {
+                forth.merge(&host(*number), record.clone());
+            }
+            let again = order.iter().filter(|_| !records.is_empty()).map(|index| &records[index.index(records.len())]);
+            for (number, record) in records.iter().rev().chain(again) {
+                back.merge(&host(*number), record.clone());
+            }
+            prop_assert_eq!(differing(forth.buckets(), back.buckets()), 0);
+            prop_assert_eq!(forth.heads(u64::MAX), back.heads(u64::MAX));
+        }
+
+        #[test]
+        fn a_difference_shows_in_the_digest_and_what_is_wanted_makes_it_good(
+            records in proptest::collection::vec((0..20_usize, any_record()), 1..20),
+            missing in any::<proptest::sample::Index>(),
+        ) {
+            let mut full = Catalogue::default();
+            for (number, record) in &records {
+                full.merge(&host(*number), record.clone());
+            }
+            let mut partial = full.clone();
+            let lost = host(records[missing.index(records.len())].0);
+            partial.remove(&lost);
+            let mask = differing(full.buckets(), partial.buckets());
+            prop_assert_eq!(mask.count_ones(), 1);
+            let wanted: Vec<_> = full.heads(mask).into_iter().filter(|head| partial.wants(head)).collect();
+            prop_assert_eq!(wanted.len(), 1);
+            prop_assert!(partial.merge(&lost, full.get(&lost).unwrap().as_ref().clone()));
+            prop_assert_eq!(differing(full.buckets(), partial.buckets()), 0);
+        }
+    }
+
+    #[test]
+    fn a_host_too_many_is_not_taken_in() {
+        let mut catalogue = Catalogue::default();
+        for number in 0..crate::HOSTS_MAX {
+            assert!(catalogue.merge(&host(number), HostRecord::default()));
+        }
+        assert!(!catalogue.merge(&host(crate::HOSTS_MAX), HostRecord::default()));
+        let newer = HostRecord::empty(Stamp { version: 1, ..Stamp::default() });
+        assert!(catalogue.merge(&host(0), newer), "those that are known go on");
+    }
+}
