@@ -18,6 +18,8 @@ pub struct ListedContainer {
     pub container: Container,
     /// Its published ports; a port that is only exposed is not among them.
     pub ports: Vec<ListedPort>,
+    /// When it was created, in milliseconds of Unix time.
+    pub created_ms: u64,
 }
 
 /// A published port in Docker's listing.

@@ -14,6 +14,7 @@
 
 mod catalog;
 mod docker_listing;
+mod own_instance;
 mod registration;
 mod service_ports;
 
@@ -22,5 +23,6 @@ mod tests;
 
 pub use catalog::{Catalog, Lookup, PortChange, PortRow};
 pub use docker_listing::{ListedContainer, ListedPort};
+pub use own_instance::{OwnInstance, OwnSettings};
 pub use registration::{Container, Registration, RegistrationId};
 pub use service_ports::{LocalAddresses, ServiceInstance, ServicePortChange, ServicePorts, ServiceRow};

@@ -56,7 +56,8 @@ pub(crate) fn listed_container(summary: &ContainerSummary) -> Option<ListedConta
         networks.into_iter().flat_map(HashMap::values).filter_map(|network| network.ip_address.as_ref());
     let address = addresses.find_map(|text| text.parse().ok());
     let ports = summary.ports.iter().flatten().filter_map(|port| listed_port(port, address)).collect();
-    Some(ListedContainer { container: container(summary)?, ports })
+    let created_ms = summary.created.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(0).saturating_mul(1000);
+    Some(ListedContainer { container: container(summary)?, ports, created_ms })
 }
 
 /// `None` for a port that is exposed but not published.
