@@ -139,10 +139,9 @@ fn an_answer_to_an_upload_that_the_container_refuses_arrives() {
         let mut upload = client.try_clone().unwrap();
         let uploading = std::thread::spawn(move || upload.write_all(&pattern(5_000_000)));
         let mut answer = Vec::new();
-        let end = client.read_to_end(&mut answer);
+        // Whether reading or writing is the one to fail is a matter of chance, and so is that either does.
+        let _ = client.read_to_end(&mut answer);
         assert_eq!(answer, b"too large");
-        assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
-        // Buffers may have swallowed all of it.
         let _ = uploading.join().unwrap();
     }
 }
