@@ -20,8 +20,8 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
 use envoy_types::util::pack_any;
 use model::ProxyMode;
 
-use super::http;
 use super::values::{duration, never, number, tcp_keepalive};
+use super::{http, names};
 
 /// Longer than the kernel tries (`tcp_syn_retries`: 127 s), so that Envoy is never the first to give up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(130);
@@ -42,6 +42,7 @@ pub(super) fn published_port(name: &str, mode: ProxyMode) -> Cluster {
     };
     Cluster {
         name: name.to_owned(),
+        alt_stat_name: names::stats_prefix(name),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into())),
         eds_cluster_config: Some(EdsClusterConfig { eds_config: Some(aggregated()), ..Default::default() }),
         connect_timeout: duration(CONNECT_TIMEOUT),

@@ -37,7 +37,7 @@ use envoy_types::util::pack_any;
 use model::{ProxiedPort, ProxyMode};
 
 use super::values::{boolean, extension, never, number};
-use super::{Settings, access_log, tracing};
+use super::{Settings, access_log, names, tracing};
 
 /// The most headers in one message: more than any server takes. Envoy's default is 100.
 pub(super) const MAX_HEADERS: u32 = 10_000;
@@ -63,7 +63,7 @@ pub(super) fn filter(port: &ProxiedPort, cluster: &str, settings: &Settings) -> 
 
 fn manager(port: &ProxiedPort, cluster: &str, settings: &Settings) -> HttpConnectionManager {
     HttpConnectionManager {
-        stat_prefix: cluster.to_owned(),
+        stat_prefix: names::stats_prefix(cluster),
         route_specifier: Some(RouteSpecifier::RouteConfig(routes(cluster))),
         http_filters: vec![router()],
         access_log: access_log::for_port(port, ProxyMode::Http, settings.access_log),
@@ -84,7 +84,8 @@ fn transparent() -> HttpConnectionManager {
             max_headers_count: number(MAX_HEADERS),
             ..Default::default()
         }),
-        http_protocol_options: Some(http1_options()),
+        // Methods that Envoy does not know pass. It calls this unfinished, in one warning for each listener.
+        http_protocol_options: Some(Http1ProtocolOptions { allow_custom_methods: true, ..http1_options() }),
         http2_protocol_options: Some(http2_options()),
         server_header_transformation: ServerHeaderTransformation::PassThrough.into(),
         max_request_headers_kb: number(MAX_HEADERS_KB),
@@ -112,7 +113,6 @@ pub(super) fn http1_options() -> Http1ProtocolOptions {
             header_format: Some(header_key_format::HeaderFormat::StatefulFormatter(formatter)),
         }),
         enable_trailers: true,
-        allow_custom_methods: true,
         ..Default::default()
     }
 }

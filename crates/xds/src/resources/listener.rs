@@ -14,7 +14,7 @@ use envoy_types::util::pack_any;
 use model::{ProxiedPort, ProxyMode};
 
 use super::values::{duration, socket_address, tcp_keepalive};
-use super::{Settings, http, tcp};
+use super::{Settings, http, names, tcp};
 
 /// How long `auto` waits for a client's first bytes before it takes the connection for `tcp`.
 ///
@@ -28,7 +28,7 @@ pub(super) fn published_port(name: &str, cluster: &str, port: &ProxiedPort, sett
     let listener = Listener {
         name: name.to_owned(),
         address: Some(socket_address(port.published.socket_address())),
-        stat_prefix: cluster.to_owned(),
+        stat_prefix: names::stats_prefix(cluster),
         // Envoy's workers share what one socket gets: the kernel is told to give all of it to one (see the shim's
         // `steering`), as the number of workers is not known there.
         connection_balance_config: Some(ConnectionBalanceConfig {

@@ -16,10 +16,19 @@ pub fn port_listener(port: &PublishedPort) -> String {
 
 /// The Envoy cluster of a published port, and its endpoints: `local/SERVICE/ENVIRONMENT/ADDRESS/HOSTPORT`.
 ///
-/// It also begins the names of all of the port's stats, from which `examples/envoy.yaml` makes labels.
+/// As [`stats_prefix`] it also begins the names of all of the port's stats.
 #[must_use]
 pub fn port_cluster(port: &PublishedPort, service: &Service) -> String {
     format!("local/{}/{}/{}/{}", service.name, service.environment, port.address, port.port)
+}
+
+/// How the stats of an Envoy cluster and its listeners begin; `examples/envoy.yaml` makes labels of it.
+///
+/// It is the cluster's name with `_` for `:`. Envoy would put that in by itself, but makes one `_` of `:/` too,
+/// and `::/8080` would lose its slash.
+#[must_use]
+pub fn stats_prefix(cluster: &str) -> String {
+    cluster.replace(':', "_")
 }
 
 #[cfg(test)]
@@ -40,5 +49,6 @@ mod tests {
         assert_eq!(port_listener(&port("::")), "port/::/8080");
         assert_eq!(port_cluster(&port("0.0.0.0"), &service("web", "test")), "local/web/test/0.0.0.0/8080");
         assert_eq!(port_cluster(&port("fd00::1"), &service("web.v1", "")), "local/web.v1//fd00::1/8080");
+        assert_eq!(stats_prefix(&port_cluster(&port("::"), &service("web", "test"))), "local/web/test/__/8080");
     }
 }

@@ -7,11 +7,11 @@ use envoy_types::util::pack_any;
 use model::{ProxiedPort, ProxyMode};
 
 use super::values::never;
-use super::{Settings, access_log};
+use super::{Settings, access_log, names};
 
 pub(super) fn filter(port: &ProxiedPort, cluster: &str, settings: &Settings) -> Filter {
     let proxy = TcpProxy {
-        stat_prefix: cluster.to_owned(),
+        stat_prefix: names::stats_prefix(cluster),
         cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
         // Envoy's default is an hour.
         idle_timeout: never(),

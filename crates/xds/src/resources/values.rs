@@ -37,7 +37,7 @@ pub(super) fn never() -> Option<protobuf::Duration> {
     duration(Duration::ZERO)
 }
 
-pub(super) fn extension(name: &str, config: impl Message + Name) -> TypedExtensionConfig {
+pub(super) fn extension(name: &str, config: impl Name) -> TypedExtensionConfig {
     TypedExtensionConfig { name: name.to_owned(), typed_config: Some(pack_any(config)) }
 }
 
