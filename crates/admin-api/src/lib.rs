@@ -7,6 +7,8 @@
 //! |---|---|
 //! | `GET /api/v1/ports` | array of [`Port`] |
 //! | `GET /api/v1/envoy` | [`Envoy`] |
+//! | `GET /api/v1/services` | array of [`Service`] |
+//! | `GET /api/v1/hosts` | array of [`Host`] |
 //! | `GET /readyz` | [`Readiness`], 200 or 503 |
 //! | `GET /healthz` | `ok`, 200 as long as the registrar's loop turns |
 //!
@@ -100,6 +102,61 @@ pub struct Nack {
     pub message: String,
     /// When, in milliseconds of Unix time.
     pub time_ms: u64,
+}
+
+/// One service at one of its service ports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its name.
+    pub service_name: String,
+    /// Its environment; may be empty.
+    pub environment_name: String,
+    /// Its cluster-wide port; null where it has none.
+    pub service_port: Option<u16>,
+    /// `http`, `tcp`, `auto` or `none`; null where it has no port at all.
+    pub proxy_mode: Option<String>,
+    /// What is wrong with it, with the mend where there is one.
+    pub problem: Option<String>,
+    /// Its instances on all hosts.
+    pub instances: Vec<Instance>,
+}
+
+/// One container, or one static entry, of a service on one host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// `HOST/12 hexadecimal digits`.
+    pub id: String,
+    /// The host that it runs on.
+    pub host: String,
+    /// Where other hosts reach it; null where they can't.
+    pub address: Option<IpAddr>,
+    /// The port there.
+    pub port: Option<u16>,
+    /// `alive`, `unhealthy`, `unknown` or `draining`, as its own host sees it.
+    pub status: String,
+    /// Docker's id, 64 digits; null for a static entry.
+    pub container_id: Option<String>,
+    /// The image as it was asked for.
+    pub image: String,
+    /// The image's tag, or what a static entry says.
+    pub version: String,
+    /// When it was created, in milliseconds of its host's Unix time.
+    pub since: u64,
+}
+
+/// One host of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// Its name.
+    pub name: String,
+    /// Where its registrar is reached.
+    pub address: Option<IpAddr>,
+    /// `alive`, `suspect` or `down`.
+    pub status: String,
+    /// How many instances it announces.
+    pub instances: usize,
+    /// Since when it has this status, in milliseconds of this host's Unix time.
+    pub since: u64,
 }
 
 /// Whether the registrar is ready, and what it still waits for.
