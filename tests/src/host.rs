@@ -6,7 +6,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use crate::cgroup::CgroupParent;
 use crate::http::{Request, Response};
@@ -292,6 +292,14 @@ impl Host {
         self.processes_of("envoy-docker-shim")
     }
 
+    /// Nothing to wait for where a program has ended.
+    fn assert_not_ended(&self, slot: &Mutex<Option<Process>>, program: &str) {
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(status) = slot.as_mut().and_then(Process::ended) {
+            panic!("{program} on {} ended: {status}; see its log in {}", self.name, self.logs.display());
+        }
+    }
+
     fn start_process(&self, program: &str, command: &mut Command) -> Process {
         let log = self.logs.join(format!("{}-{program}.log", self.name));
         Process::start(&format!("{program} on {}", self.name), &self.namespace, command, &log)
@@ -309,12 +317,20 @@ impl Host {
 
 /// A program of this host: its name, and the slot that holds it while it runs.
 fn running<T>(slot: &Mutex<Option<Process>>, program: &str, work: impl FnOnce(&mut Process) -> T) -> T {
-    let mut slot = slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
     work(slot.as_mut().unwrap_or_else(|| panic!("{program} was never started")))
 }
 
 fn put(slot: &Mutex<Option<Process>>, process: Process) {
-    *slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(process);
+    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
+}
+
+fn expect_ok(answer: io::Result<Response>) -> Result<(), String> {
+    match answer {
+        Ok(answer) if answer.status == 200 => Ok(()),
+        Ok(answer) => Err(format!("{}: {}", answer.status, answer.text())),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// What a host's programs find in their `PATH`.

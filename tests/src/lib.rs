@@ -22,6 +22,8 @@
 //! | images for containers | [`image`] |
 //! | requests | [`http`] |
 //! | steady load | [`load`] |
+//! | measurements | [`measure`] |
+//! | trace collectors | [`collector`] |
 //! | control groups of containers | [`cgroup`] |
 //! | waiting for something to become true | [`wait`] |
 //!
@@ -29,10 +31,12 @@
 //! are tests and the demo, where nothing else would make sense.
 
 pub mod cgroup;
+pub mod collector;
 pub mod host;
 pub mod http;
 pub mod image;
 pub mod load;
+pub mod measure;
 pub mod namespace;
 pub mod network;
 pub mod parts;

@@ -1,6 +1,7 @@
 //! Namespaces: a place that programs and threads can be put into, and that ends as a whole.
 
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, OnceLock, mpsc};
 use std::time::Duration;
@@ -60,14 +61,14 @@ impl Namespace {
 
     /// Starts a program in all of the namespaces. Its id is that seen from outside.
     pub fn spawn(&self, command: &mut Command) -> Child {
-        let spawned = self.in_thread(Self::enter, || command.spawn());
+        let spawned = self.in_thread(Self::enter, || apart(command).spawn());
         spawned.unwrap_or_else(|error| panic!("{command:?} does not start: {error}"))
     }
 
     /// Runs a program in all of the namespaces to its end.
     pub fn output(&self, command: &mut Command) -> Output {
         command.stdin(Stdio::null());
-        let output = self.in_thread(Self::enter, || command.output());
+        let output = self.in_thread(Self::enter, || apart(command).output());
         output.unwrap_or_else(|error| panic!("{command:?} does not start: {error}"))
     }
 
@@ -85,6 +86,22 @@ impl Namespace {
         let entries = fs::read_dir("/proc").expect("/proc is mounted").flatten();
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
         names.filter(|name| link(name).as_ref() == Some(&own)).filter_map(|name| name.parse().ok()).collect()
+    }
+
+    /// A process of this namespace by its id as seen from inside.
+    ///
+    /// # Panics
+    /// There is none with this id.
+    #[must_use]
+    pub fn outside_id(&self, inside: u64) -> u32 {
+        let inside = inside.to_string();
+        let is_it = |id: &u32| {
+            let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+            let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+            ids.split_whitespace().last() == Some(&inside)
+        };
+        let found = self.processes().into_iter().find(is_it);
+        found.unwrap_or_else(|| panic!("no process has the id {inside} there"))
     }
 
     fn enter(&self) {
@@ -116,6 +133,11 @@ impl Drop for Namespace {
         }
         let _ = self.holder.wait();
     }
+}
+
+/// Not in the terminal's process group: Ctrl-C is for this process alone, which then cleans up.
+fn apart(command: &mut Command) -> &mut Command {
+    command.process_group(0)
 }
 
 /// A namespace's network alone.

@@ -12,7 +12,7 @@ use crate::eventually;
 use crate::namespace::Namespace;
 
 /// Lines of a log that are shown when something failed.
-const SHOWN_LINES: usize = 40;
+const SHOWN_LINES: usize = 25;
 
 /// A running program. Dropping it kills it: a namespace can't end while one of our children in it is unwaited for.
 #[derive(Debug)]

@@ -82,9 +82,7 @@ impl Host {
 
     pub(super) fn await_dockerd(&self) {
         eventually(&format!("dockerd on {} answers", self.name), START_LIMIT, || {
-            if let Some(status) = running(&self.dockerd, "dockerd", super::Process::ended) {
-                panic!("dockerd on {} ended: {status}; see its log in {}", self.name, self.logs.display());
-            }
+            self.assert_not_ended(&self.dockerd, "dockerd");
             let output = self.try_docker(&["version"]);
             if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
         });

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::{Host, put, running};
+use super::{Host, expect_ok, put, running};
 use crate::{eventually, parts};
 
 /// Where the bootstrap has Envoy's own interface.
@@ -71,14 +71,8 @@ impl Host {
 
     pub(super) fn await_envoy(&self) {
         eventually(&format!("Envoy on {} is ready", self.name), START_LIMIT, || {
-            if let Some(status) = running(&self.envoy, "Envoy", super::Process::ended) {
-                panic!("Envoy on {} ended: {status}; see its log in {}", self.name, self.logs.display());
-            }
-            match self.get(&format!("{ADMIN}/ready")) {
-                Ok(answer) if answer.status == 200 => Ok(()),
-                Ok(answer) => Err(format!("{}: {}", answer.status, answer.text())),
-                Err(error) => Err(error.to_string()),
-            }
+            self.assert_not_ended(&self.envoy, "Envoy");
+            expect_ok(self.get(&format!("{ADMIN}/ready")))
         });
     }
 }

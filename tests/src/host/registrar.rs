@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::{Host, put, running};
+use super::{Host, expect_ok, put, running};
 use crate::namespace::successful;
 use crate::{eventually, parts};
 
@@ -32,17 +32,12 @@ impl Host {
         put(&self.registrar, self.start_process("registrar", &mut command));
     }
 
-    /// Waits until the registrar says that it is ready.
+    /// Waits until the registrar says that it is ready. It may be one that was started in a container.
     pub fn await_registrar(&self) {
-        eventually(&format!("the registrar on {} is ready", self.name), READY_LIMIT, || {
-            if let Some(status) = running(&self.registrar, "the registrar", super::Process::ended) {
-                panic!("the registrar on {} ended: {status}; see its log in {}", self.name, self.logs.display());
-            }
-            match self.get(&format!("{API}/readyz")) {
-                Ok(answer) if answer.status == 200 => Ok(()),
-                Ok(answer) => Err(format!("{}: {}", answer.status, answer.text())),
-                Err(error) => Err(error.to_string()),
-            }
+        let what = format!("the registrar on {} is ready", self.name);
+        eventually(&what, READY_LIMIT, || {
+            self.assert_not_ended(&self.registrar, "the registrar");
+            expect_ok(self.get(&format!("{API}/readyz")))
         });
     }
 

@@ -1,0 +1,99 @@
+//! What is measured, by tests and by `scripts/bench` alike.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use crate::Host;
+use crate::http::{Request, Response};
+
+/// How one round of `docker run`, requests, `docker rm -f` went.
+#[derive(Debug)]
+pub struct Round {
+    /// From when `docker run` returned to the first answer that had passed Envoy.
+    pub until_envoy: Duration,
+    /// Requests before that, all of them answered by way of the shim.
+    pub answered_by_shim: u32,
+}
+
+/// How long a round waits for Envoy.
+const ENVOY_LIMIT: Duration = Duration::from_secs(10);
+
+/// Runs a container, asks it from the moment that `docker run` returns until an answer came through Envoy, and
+/// removes it. `passed_envoy` tells such an answer.
+///
+/// # Panics
+/// A request is refused or fails otherwise, or Envoy never serves the port.
+#[track_caller]
+pub fn round(host: &Host, address: &str, port: u16, passed_envoy: fn(&Response) -> bool) -> Round {
+    let request = Request::get(&format!("http://{address}:{port}/"));
+    let name = format!("round-{port}");
+    host.run_web(&["--name", &name, "-p", &format!("{port}:80")]);
+    let start = Instant::now();
+    let mut answered_by_shim = 0;
+    let until_envoy = loop {
+        let answer = host.send(&request);
+        let elapsed = start.elapsed();
+        let answer = answer.unwrap_or_else(|error| panic!("a request {elapsed:?} after docker run: {error}"));
+        if passed_envoy(&answer) {
+            break elapsed;
+        }
+        assert!(elapsed < ENVOY_LIMIT, "Envoy does not serve port {port}");
+        answered_by_shim += 1;
+    };
+    host.docker(&["rm", "-f", &name]);
+    Round { until_envoy, answered_by_shim }
+}
+
+/// The value below which `share` (0 to 1) of all values lie.
+///
+/// # Panics
+/// There are no values.
+#[must_use]
+pub fn quantile(values: &[Duration], share: f64) -> Duration {
+    let mut sorted = values.to_vec();
+    sorted.sort();
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    sorted[rank.clamp(1, sorted.len()) - 1]
+}
+
+/// The mean proportional set size of these processes in kilobytes: memory of their own, and their share of what
+/// they share.
+///
+/// # Panics
+/// There are none, or one of them is gone.
+#[must_use]
+pub fn mean_pss_kb(processes: &[u32]) -> u64 {
+    assert!(!processes.is_empty(), "there are no processes to measure");
+    processes.iter().map(|id| pss_kb(*id)).sum::<u64>() / processes.len() as u64
+}
+
+fn pss_kb(process: u32) -> u64 {
+    let path = format!("/proc/{process}/smaps_rollup");
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let number = line.and_then(|rest| rest.split_whitespace().next()).and_then(|number| number.parse().ok());
+    number.unwrap_or_else(|| panic!("{path} has no Pss"))
+}
+
+/// How long `work` takes, `times` times over.
+pub fn durations(times: usize, mut work: impl FnMut(usize)) -> Vec<Duration> {
+    let timed = |turn| {
+        let start = Instant::now();
+        work(turn);
+        start.elapsed()
+    };
+    (0..times).map(timed).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_is_one_of_the_values() {
+        let values: Vec<_> = (1..=200).rev().map(Duration::from_millis).collect();
+        assert_eq!(quantile(&values, 0.5), Duration::from_millis(100));
+        assert_eq!(quantile(&values, 0.99), Duration::from_millis(198));
+        assert_eq!(quantile(&values[..1], 0.99), Duration::from_millis(200));
+    }
+}
