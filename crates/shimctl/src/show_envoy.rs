@@ -39,7 +39,7 @@ fn in_sync(envoy: &Envoy) -> String {
 }
 
 fn resources(envoy: &Envoy) -> String {
-    let counts: Vec<_> = envoy.resources.iter().map(|(kind, count)| format!("{count} {}", printable(kind))).collect();
+    let counts: Vec<_> = envoy.resources.iter().map(|(kind, count)| format!("{} {count}", printable(kind))).collect();
     if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
 }
 
@@ -91,7 +91,7 @@ mod tests {
         let expected = "\
 Envoy      connected, version 1.40.0, node id web1
 In sync    yes
-Resources  2 clusters, 3 listeners
+Resources  clusters 2, listeners 3
 Capture    none
 Rejected   nothing
 ";
