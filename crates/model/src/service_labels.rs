@@ -100,6 +100,11 @@ impl<'a> Reading<'a> {
         self.problems.push(format!("label {label}={value:?}: {reason}"));
     }
 
+    /// The value is left out: it may hold a secret.
+    fn report_args(&mut self, reason: &str) {
+        self.problems.push(format!("label {HEALTH_CHECK_ARGS}: {reason}"));
+    }
+
     fn service_ports(&mut self) -> (BTreeMap<u16, u16>, bool) {
         let prefixed = |(key, value): (&'a String, &'a String)| {
             let container_port = key.strip_prefix(SERVICE_PORT)?.strip_prefix('_')?;
@@ -125,7 +130,7 @@ impl<'a> Reading<'a> {
         let args = self.args();
         let kind = self.kind();
         if kind.is_none() && args.is_some() && self.get(HEALTH_CHECK).is_none() {
-            self.report(HEALTH_CHECK_ARGS, args.unwrap_or_default(), "without the label HealthCheck it has no meaning");
+            self.report_args("without the label HealthCheck it has no meaning");
         }
         CheckSettings { kind, args: kind.and(args).map(str::to_owned), timing: self.timing() }
     }
@@ -133,7 +138,7 @@ impl<'a> Reading<'a> {
     fn args(&mut self) -> Option<&'a str> {
         let args = self.get(HEALTH_CHECK_ARGS).map(str::trim).filter(|args| !args.is_empty())?;
         if args.len() > ARGS_MAX_LENGTH {
-            self.report(HEALTH_CHECK_ARGS, args, &format!("longer than {ARGS_MAX_LENGTH} bytes; it is left out"));
+            self.report_args(&format!("longer than {ARGS_MAX_LENGTH} bytes; it is left out"));
             return None;
         }
         Some(args)
