@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Long enough for a first packet that is lost while neighbours get to know each other, and sent again after 1 s.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// A network of its own; `lo` is up.
 pub(crate) struct Namespace(File);
@@ -21,6 +22,8 @@ impl Namespace {
         let make = || {
             unshare(CloneFlags::CLONE_NEWNET).expect("these tests run as root");
             run("ip", "link set lo up");
+            // Else addresses are of no use for a second or two.
+            std::fs::write("/proc/sys/net/ipv6/conf/default/dad_transmits", "0").unwrap();
             File::open("/proc/thread-self/ns/net").unwrap()
         };
         Self(std::thread::scope(|scope| scope.spawn(make).join().unwrap()))

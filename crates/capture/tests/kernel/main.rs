@@ -1,0 +1,10 @@
+//! Against the running kernel, in network namespaces that the tests make. They need root, and the programs `ip`,
+//! `nft`, `iptables-nft`, `iptables-legacy` and `setpriv`; the crate itself needs none of them.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+mod docker_rules;
+mod namespace;
+mod notices;
+mod table;
+mod traffic;
