@@ -44,6 +44,8 @@ pub struct Capture {
     /// Until the first ports are set, nobody knows what is wanted, and an earlier registrar's table is not touched.
     has_ports: bool,
     wanted: BTreeSet<Element>,
+    /// Whether nothing was wanted when the choice was made.
+    was_empty: bool,
     touched: BTreeSet<Element>,
     too_many: bool,
     once_translated: BTreeSet<Element>,
@@ -52,7 +54,8 @@ pub struct Capture {
     table: Table,
     next_look: Option<Instant>,
     next_repair: Option<Instant>,
-    failure: Option<(Obstacle, Instant)>,
+    /// The kernel refused something: when it is tried again.
+    failure: Option<Instant>,
 }
 
 impl Capture {
@@ -67,6 +70,7 @@ impl Capture {
             socket: NetfilterSocket::open(),
             has_ports: false,
             wanted: BTreeSet::new(),
+            was_empty: true,
             touched: BTreeSet::new(),
             too_many: false,
             once_translated: BTreeSet::new(),
@@ -97,6 +101,7 @@ impl Capture {
     pub fn set_ports(&mut self, ports: impl IntoIterator<Item = PublishedPort>) {
         let elements: BTreeSet<_> = ports.into_iter().filter_map(|port| Element::of(&port)).collect();
         self.has_ports = true;
+        self.too_many = false;
         for gone in self.wanted.difference(&elements).copied().collect::<Vec<_>>() {
             self.remove_element(gone);
         }
@@ -124,7 +129,7 @@ impl Capture {
             self.too_many = true;
         } else if self.wanted.insert(element) {
             self.touched.insert(element);
-            if self.choice.mode != Mode::Divert {
+            if self.choice.mode == Mode::Off {
                 self.next_look = None;
             }
         }
@@ -132,7 +137,6 @@ impl Capture {
 
     fn remove_element(&mut self, element: Element) {
         if self.wanted.remove(&element) {
-            self.too_many = false;
             self.touched.insert(element);
             self.once_translated.remove(&element);
         }
@@ -154,41 +158,48 @@ impl Capture {
         if !self.has_ports && self.asked != Asked::None {
             return None;
         }
-        if self.failure.as_ref().is_some_and(|(_, retry)| now < *retry) {
+        if self.failure.is_some_and(|retry| now < retry) {
             return self.next_due();
         }
-        self.failure = None;
-        self.decide(now);
+        let had_failed = self.failure.take().is_some();
+        let has_looked = self.look_if_due(now);
+        if has_looked || had_failed || self.wanted.is_empty() != self.was_empty {
+            self.was_empty = self.wanted.is_empty();
+            self.choice = self.choose(self.rules.as_ref());
+        }
         if let Err(error) = self.apply(now) {
-            self.failure = Some((Obstacle::from(&error), now + RETRY_AFTER));
-            self.decide_from(&Err(Obstacle::from(&error)));
+            let obstacle = Obstacle::from(&error);
+            self.choice = self.choose(Err(&obstacle));
+            self.failure = Some(now + RETRY_AFTER);
         }
         self.next_due()
     }
 
-    fn decide(&mut self, now: Instant) {
-        let has_interest = self.asked != Asked::None && !self.wanted.is_empty();
-        if has_interest && self.next_look.is_none_or(|look| look <= now) {
-            self.rules = self.look();
-            self.next_look = Some(
-                now + match &self.rules {
-                    Ok(rules) if rules.has_legacy_tables => LOOK_AFTER_LEGACY,
-                    Ok(_) => LOOK_AFTER,
-                    Err(_) => RETRY_AFTER,
-                },
-            );
-            if let Ok(rules) = &self.rules {
-                self.once_translated.extend(self.wanted.iter().filter(|element| rules.translates(element.port())));
-            }
-        }
-        let rules = std::mem::replace(&mut self.rules, Ok(DockerRules::default()));
-        self.decide_from(&rules);
-        self.rules = rules;
+    /// Whether Docker's rules matter.
+    fn has_interest(&self) -> bool {
+        self.asked != Asked::None && !self.wanted.is_empty()
     }
 
-    fn decide_from(&mut self, rules: &Result<DockerRules, Obstacle>) {
-        let (wanted, once_translated) = (&self.wanted, &self.once_translated);
-        self.choice = choose(self.asked, &Facts { rules: rules.as_ref(), wanted, once_translated });
+    /// Whether it was due.
+    fn look_if_due(&mut self, now: Instant) -> bool {
+        if !self.has_interest() || self.next_look.is_some_and(|look| now < look) {
+            return false;
+        }
+        self.rules = self.look();
+        let wait = match &self.rules {
+            Ok(rules) if rules.has_legacy_tables => LOOK_AFTER_LEGACY,
+            Ok(_) => LOOK_AFTER,
+            Err(_) => RETRY_AFTER,
+        };
+        self.next_look = Some(now + wait);
+        if let Ok(rules) = &self.rules {
+            self.once_translated.extend(self.wanted.iter().filter(|element| rules.translates(element.port())));
+        }
+        true
+    }
+
+    fn choose(&self, rules: Result<&DockerRules, &Obstacle>) -> Choice {
+        choose(self.asked, &Facts { rules, wanted: &self.wanted, once_translated: &self.once_translated })
     }
 
     fn look(&self) -> Result<DockerRules, Obstacle> {
@@ -219,12 +230,11 @@ impl Capture {
     }
 
     fn next_due(&self) -> Option<Instant> {
-        if let Some((_, retry)) = &self.failure {
-            return Some(*retry);
+        if self.failure.is_some() {
+            return self.failure;
         }
         let repair = self.next_repair.filter(|_| self.table.is_in_doubt());
-        let has_interest = self.asked != Asked::None && !self.wanted.is_empty();
-        let look = self.next_look.filter(|_| has_interest);
+        let look = self.next_look.filter(|_| self.has_interest());
         let lease = self.table.leased_at().map(|leased| leased + RENEW_AFTER);
         [repair, look, lease].into_iter().flatten().min()
     }

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod docker_rules;
+mod figures;
 mod namespace;
 mod notices;
 mod table;

@@ -1,0 +1,69 @@
+//! What many ports cost. Prints figures (`--nocapture`); asserts only what holds on every machine.
+
+use std::time::{Duration, Instant};
+
+use capture::{Asked, Capture};
+use model::{Protocol, PublishedPort};
+
+use crate::namespace::{Namespace, feed};
+
+/// As `docker run -p` publishes it: once for each family.
+fn published(port: u16) -> [PublishedPort; 2] {
+    ["0.0.0.0", "::"].map(|address| PublishedPort { address: address.parse().unwrap(), port, protocol: Protocol::Tcp })
+}
+
+fn timed(work: impl FnOnce()) -> Duration {
+    let start = Instant::now();
+    work();
+    start.elapsed()
+}
+
+/// The median time of one port more and the same one less, with `ports` ports there.
+fn one_more(ports: u16) -> Duration {
+    Namespace::new().within(|| {
+        let all = || (1..=ports).flat_map(published);
+        let mut capture = Capture::new(Asked::Divert);
+        capture.set_ports(all());
+        let build = timed(|| drop(capture.tick(Instant::now())));
+        let mut times: Vec<_> = (0..101).map(|_| timed(|| {
+            let [one, other] = published(60_000);
+            capture.add(&one);
+            capture.add(&other);
+            capture.tick(Instant::now());
+            capture.remove(&one);
+            capture.remove(&other);
+            capture.tick(Instant::now());
+        }) / 2).collect();
+        times.sort();
+        let lease = timed(|| drop(capture.tick(Instant::now() + Duration::from_secs(15))));
+        let mut next = Capture::new(Asked::Divert);
+        next.set_ports(all());
+        let adopt = timed(|| drop(next.tick(Instant::now())));
+        let remove = timed(|| next.remove_for_good(Instant::now()).unwrap());
+        println!("{ports} ports: build {build:?}, one more {:?} (at worst {:?}), lease {lease:?}, adopt {adopt:?}, remove {remove:?}", times[50], times[100]);
+        times[50]
+    })
+}
+
+#[test]
+fn one_more_port_costs_the_same_whatever_their_number() {
+    let [few, many] = [10, 10_000].map(one_more);
+    one_more(1_000);
+    assert!(many < 10 * few + Duration::from_millis(1), "{few:?} with 10 ports, {many:?} with 10,000");
+}
+
+#[test]
+fn looking_at_dockers_rules_for_a_thousand_ports_takes_milliseconds() {
+    Namespace::new().within(|| {
+        let rules: String = (1..=1_000)
+            .map(|port| format!("iifname != docker0 tcp dport {port} counter dnat to 172.17.0.2:80\n"))
+            .collect();
+        feed("nft", "-f -", &format!("table ip nat {{ chain DOCKER {{ {rules} }}; }}"));
+        let mut capture = Capture::new(Asked::Auto);
+        capture.set_ports((1..=1_000).flat_map(published));
+        let first = timed(|| drop(capture.tick(Instant::now())));
+        let again = timed(|| drop(capture.tick(Instant::now() + Duration::from_secs(16))));
+        println!("1,000 ports of Docker's: look and build {first:?}, look and renew {again:?}");
+        assert!(again < Duration::from_millis(500), "{again:?}");
+    });
+}
