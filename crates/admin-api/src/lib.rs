@@ -80,8 +80,13 @@ pub struct Envoy {
     pub version: Option<String>,
     /// Whether it has acknowledged all that it is to have, and rejected nothing.
     pub in_sync: bool,
-    /// How traffic comes to Envoy where Docker's firewall would take it elsewhere.
+    /// What is done so that traffic comes to Envoy although Docker's firewall is on: `divert`; `off`, where
+    /// nothing need be done; `left-alone`, where something stands in the way.
     pub capture: String,
+    /// Why, in a sentence.
+    pub capture_reason: String,
+    /// What should be mended about it, if anything.
+    pub capture_problem: Option<String>,
     /// How many resources there are, by type: `clusters`, `endpoints`, `listeners`.
     pub resources: BTreeMap<String, usize>,
     /// How often Envoy rejected something since the registrar started.

@@ -20,6 +20,15 @@ pub struct PortChange {
     pub after: Option<ProxiedPort>,
 }
 
+/// What follows from all that happened, port by port in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// What Envoy is to do differently.
+    pub envoy: Vec<PortChange>,
+    /// Which ports' traffic is to be brought to their sockets from now on (true), or no longer.
+    pub captured: Vec<(PublishedPort, bool)>,
+}
+
 /// A question for Docker: which containers have these addresses?
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lookup {
@@ -71,6 +80,7 @@ pub struct Catalog {
     released: BTreeSet<(Instant, RegistrationId)>,
     listing: DockerListing,
     served: HashMap<PublishedPort, ProxiedPort>,
+    captured: BTreeSet<PublishedPort>,
     touched: BTreeSet<PublishedPort>,
 }
 
@@ -207,10 +217,21 @@ impl Catalog {
         self.listing.ports().filter(move |(port, _)| !known(port)).map(|(port, (container, _))| (port, container))
     }
 
-    /// What follows for Envoy from all that happened since the last call, in the order of ports.
-    pub fn take_changes(&mut self) -> Vec<PortChange> {
-        let touched = std::mem::take(&mut self.touched);
-        touched.into_iter().filter_map(|port| self.change_of(port)).collect()
+    /// What follows from all that happened since the last call.
+    pub fn take_changes(&mut self) -> Changes {
+        let mut changes = Changes::default();
+        for port in std::mem::take(&mut self.touched) {
+            let (proxied, captured) = self.wanted(&port);
+            changes.envoy.extend(self.change_for_envoy(port, proxied));
+            let differs = if captured { self.captured.insert(port) } else { self.captured.remove(&port) };
+            changes.captured.extend(differs.then_some((port, captured)));
+        }
+        changes
+    }
+
+    /// The ports whose traffic is to be brought to their sockets: Envoy's, or the shim's while there is none.
+    pub fn captured_ports(&self) -> impl Iterator<Item = PublishedPort> {
+        self.captured.iter().copied()
     }
 
     /// Every port known, in order: those that shims registered, and those that Docker alone publishes.
@@ -243,9 +264,14 @@ impl Catalog {
         self.touched.extend(gone.map(|(port, _)| port));
     }
 
-    fn change_of(&mut self, port: PublishedPort) -> Option<PortChange> {
-        let claim = self.claimants.get(&port).and_then(|ids| self.claims.get(ids.last()?));
-        let after = claim.or_else(|| self.orphans.get(&port)).and_then(Claim::proxied);
+    /// What Envoy is to serve on this port, and whether its traffic is to be brought to its sockets.
+    fn wanted(&self, port: &PublishedPort) -> (Option<ProxiedPort>, bool) {
+        let claim = self.claimants.get(port).and_then(|ids| self.claims.get(ids.last()?));
+        let claim = claim.or_else(|| self.orphans.get(port));
+        (claim.and_then(Claim::proxied), claim.is_some_and(Claim::is_captured))
+    }
+
+    fn change_for_envoy(&mut self, port: PublishedPort, after: Option<ProxiedPort>) -> Option<PortChange> {
         let before = match &after {
             Some(after) => self.served.insert(port, after.clone()),
             None => self.served.remove(&port),

@@ -21,7 +21,7 @@ mod service_ports;
 #[cfg(test)]
 mod tests;
 
-pub use catalog::{Catalog, Lookup, PortChange, PortRow};
+pub use catalog::{Catalog, Changes, Lookup, PortChange, PortRow};
 pub use docker_listing::{ListedContainer, ListedPort};
 pub use own_instance::{OwnInstance, OwnSettings};
 pub use registration::{Container, Registration, RegistrationId};

@@ -79,6 +79,13 @@ impl Claim {
         })
     }
 
+    /// Whether the port's traffic is to be brought to its sockets: a shim forwards what Envoy does not, but a
+    /// port of mode `none` keeps Docker's own path.
+    pub(crate) fn is_captured(&self) -> bool {
+        let mode = self.meaning.as_ref().map(|meaning| meaning.mode);
+        self.registration.published.protocol == Protocol::Tcp && mode.is_some_and(|mode| mode != ProxyMode::None)
+    }
+
     /// All that is wrong, in words for the operator.
     pub(crate) fn problems(&self) -> Vec<String> {
         let own = (!self.registration.problem.is_empty()).then(|| self.registration.problem.clone());

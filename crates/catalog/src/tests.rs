@@ -41,6 +41,11 @@ fn container(digit: char, labels: &[(&str, &str)]) -> Container {
     Container { id: container_id(digit), facts }
 }
 
+/// What follows for Envoy.
+fn take_changes(catalog: &mut Catalog) -> Vec<PortChange> {
+    catalog.take_changes().envoy
+}
+
 /// Docker answers today's lookup.
 fn found(catalog: &mut Catalog, address: &str, container: Container) {
     let lookup = catalog.lookup().unwrap();
@@ -69,7 +74,7 @@ fn serving() -> Catalog {
     let mut catalog = Catalog::default();
     catalog.register(FIRST, registration(tcp(8080), "172.17.0.2:80"));
     found(&mut catalog, "172.17.0.2", container('a', &[]));
-    catalog.take_changes();
+    take_changes(&mut catalog);
     catalog
 }
 
@@ -77,14 +82,14 @@ fn serving() -> Catalog {
 fn envoy_gets_a_port_once_its_container_is_found() {
     let mut catalog = Catalog::default();
     catalog.register(FIRST, registration(tcp(8080), "172.17.0.2:80"));
-    assert_eq!(catalog.take_changes(), vec![]);
+    assert_eq!(take_changes(&mut catalog), vec![]);
     assert_eq!(catalog.lookup().unwrap().addresses, vec![ip("172.17.0.2")]);
 
     found(&mut catalog, "172.17.0.2", container('a', &[("ServiceName", "web"), ("ProxyMode", "tcp")]));
-    let [PortChange { before: None, after: Some(port) }] = &catalog.take_changes()[..] else { panic!() };
+    let [PortChange { before: None, after: Some(port) }] = &take_changes(&mut catalog)[..] else { panic!() };
     assert_eq!((port.published, port.service.name.as_str(), port.mode), (tcp(8080), "web", ProxyMode::Tcp));
     assert_eq!(catalog.lookup(), None);
-    assert_eq!(catalog.take_changes(), vec![], "a change is told once");
+    assert_eq!(take_changes(&mut catalog), vec![], "a change is told once");
 }
 
 #[test]
@@ -95,7 +100,7 @@ fn an_answer_is_not_for_a_shim_that_registered_after_the_question() {
     catalog.unregister(FIRST);
     catalog.register(SECOND, registration(tcp(8080), "172.17.0.2:80"));
     catalog.found(old.number, ip("172.17.0.2"), container('a', &[]));
-    assert_eq!(catalog.take_changes(), vec![]);
+    assert_eq!(take_changes(&mut catalog), vec![]);
     found(&mut catalog, "172.17.0.2", container('b', &[]));
     assert_eq!(catalog.rows()[0].container.as_ref().unwrap().id, container_id('b'));
 }
@@ -104,7 +109,7 @@ fn an_answer_is_not_for_a_shim_that_registered_after_the_question() {
 fn announcing_the_same_again_changes_nothing() {
     let mut catalog = serving();
     catalog.register(FIRST, registration(tcp(8080), "172.17.0.2:80"));
-    assert_eq!(catalog.take_changes(), vec![]);
+    assert_eq!(take_changes(&mut catalog), vec![]);
     assert_eq!(catalog.lookup(), None);
 }
 
@@ -112,7 +117,7 @@ fn announcing_the_same_again_changes_nothing() {
 fn a_shim_that_goes_takes_its_port_from_envoy() {
     let mut catalog = serving();
     catalog.unregister(FIRST);
-    assert_eq!(started_and_stopped(&catalog.take_changes()), (vec![], vec![tcp(8080)]));
+    assert_eq!(started_and_stopped(&take_changes(&mut catalog)), (vec![], vec![tcp(8080)]));
     assert_eq!(catalog.rows(), vec![]);
 }
 
@@ -130,11 +135,11 @@ fn ports_that_differ_in_address_family_address_or_protocol_are_apart() {
     }
     found(&mut catalog, "172.17.0.2", container('a', &[]));
     assert_eq!(catalog.rows().len(), 4);
-    let (started, _) = started_and_stopped(&catalog.take_changes());
+    let (started, _) = started_and_stopped(&take_changes(&mut catalog));
     assert_eq!(started, vec![ports[0], ports[3], ports[1]], "UDP is the shim's");
 
     catalog.unregister(RegistrationId(1));
-    assert_eq!(started_and_stopped(&catalog.take_changes()), (vec![], vec![ports[0]]));
+    assert_eq!(started_and_stopped(&take_changes(&mut catalog)), (vec![], vec![ports[0]]));
 }
 
 #[test]
@@ -142,11 +147,11 @@ fn the_youngest_claim_is_served_and_an_older_one_that_goes_does_not_disturb_it()
     let mut catalog = serving();
     catalog.register(SECOND, registration(tcp(8080), "172.18.0.2:80"));
     found(&mut catalog, "172.18.0.2", container('a', &[]));
-    let changes = catalog.take_changes();
+    let changes = take_changes(&mut catalog);
     assert_eq!(changes.len(), 1);
     assert_eq!(changes[0].after.as_ref().unwrap().container, "172.18.0.2:80".parse().unwrap());
     catalog.unregister(FIRST);
-    assert_eq!(catalog.take_changes(), vec![]);
+    assert_eq!(take_changes(&mut catalog), vec![]);
 }
 
 #[test]
@@ -156,34 +161,34 @@ fn the_first_shim_told_to_stop_takes_all_ports_of_its_container_from_envoy() {
     catalog.register(RegistrationId(3), registration(tcp(9000), "172.17.0.3:80"));
     found(&mut catalog, "172.17.0.2", container('a', &[]));
     found(&mut catalog, "172.17.0.3", container('b', &[]));
-    catalog.take_changes();
+    take_changes(&mut catalog);
 
     catalog.release(SECOND, Instant::now());
-    assert_eq!(started_and_stopped(&catalog.take_changes()), (vec![], vec![tcp(8080), tcp(8443)]));
+    assert_eq!(started_and_stopped(&take_changes(&mut catalog)), (vec![], vec![tcp(8080), tcp(8443)]));
 }
 
 #[test]
 fn a_shim_that_was_released_and_lives_on_gets_its_port_back() {
     let (mut catalog, now) = (serving(), Instant::now());
     catalog.release(FIRST, now);
-    catalog.take_changes();
+    take_changes(&mut catalog);
     let due = catalog.expire_releases(now).unwrap();
-    assert_eq!(catalog.take_changes(), vec![]);
+    assert_eq!(take_changes(&mut catalog), vec![]);
     assert_eq!(catalog.expire_releases(due), None);
-    assert_eq!(started_and_stopped(&catalog.take_changes()), (vec![tcp(8080)], vec![]));
+    assert_eq!(started_and_stopped(&take_changes(&mut catalog)), (vec![tcp(8080)], vec![]));
 }
 
 #[test]
 fn a_port_registered_anew_right_after_a_release_is_served_at_once() {
     let (mut catalog, now) = (serving(), Instant::now());
     catalog.release(FIRST, now);
-    catalog.take_changes();
+    take_changes(&mut catalog);
     catalog.register(SECOND, registration(tcp(8080), "172.17.0.2:80"));
     found(&mut catalog, "172.17.0.2", container('b', &[]));
-    assert_eq!(started_and_stopped(&catalog.take_changes()), (vec![tcp(8080)], vec![]));
+    assert_eq!(started_and_stopped(&take_changes(&mut catalog)), (vec![tcp(8080)], vec![]));
     catalog.unregister(FIRST);
     assert_eq!(catalog.expire_releases(now + Duration::from_secs(60)), None);
-    assert_eq!(catalog.take_changes(), vec![]);
+    assert_eq!(take_changes(&mut catalog), vec![]);
 }
 
 #[test]
@@ -194,7 +199,7 @@ fn envoy_never_sees_mode_none_nor_a_socket_it_cannot_join() {
     catalog.register(SECOND, Registration { shareable: false, problem, ..registration(tcp(81), "172.17.0.3:80") });
     found(&mut catalog, "172.17.0.2", container('a', &[("ProxyMode", "none")]));
     found(&mut catalog, "172.17.0.3", container('b', &[("ProxyMode", "shiny")]));
-    assert_eq!(catalog.take_changes(), vec![]);
+    assert_eq!(take_changes(&mut catalog), vec![]);
     assert!(catalog.rows().iter().all(|row| !row.wanted_in_envoy));
     assert_eq!(catalog.rows()[1].problems.len(), 2);
 }
@@ -241,14 +246,14 @@ fn serving_and_listed() -> Catalog {
 fn a_port_whose_shim_was_killed_stays_envoys_until_its_container_stops() {
     let mut catalog = serving_and_listed();
     catalog.unregister(FIRST);
-    assert_eq!(catalog.take_changes(), vec![]);
+    assert_eq!(take_changes(&mut catalog), vec![]);
     assert_eq!(catalog.unregistered_ports().count(), 0);
     let row = &catalog.rows()[0];
     assert!(row.registration.is_none() && row.wanted_in_envoy);
     assert!(row.problems[0].contains("was killed"), "{:?}", row.problems);
 
     catalog.docker_stopped(&container_id('a'));
-    assert_eq!(started_and_stopped(&catalog.take_changes()), (vec![], vec![tcp(8080)]));
+    assert_eq!(started_and_stopped(&take_changes(&mut catalog)), (vec![], vec![tcp(8080)]));
 }
 
 #[test]
@@ -256,7 +261,7 @@ fn a_port_whose_shim_was_killed_goes_when_a_full_listing_no_longer_has_it() {
     let mut catalog = serving_and_listed();
     catalog.unregister(FIRST);
     catalog.docker_listed_all(vec![listed('b', &[8080])]);
-    assert_eq!(started_and_stopped(&catalog.take_changes()), (vec![], vec![tcp(8080)]));
+    assert_eq!(started_and_stopped(&take_changes(&mut catalog)), (vec![], vec![tcp(8080)]));
 }
 
 #[test]
@@ -264,10 +269,14 @@ fn a_new_shim_takes_over_from_one_that_was_killed() {
     let mut catalog = serving_and_listed();
     catalog.unregister(FIRST);
     catalog.register(SECOND, registration(tcp(8080), "172.17.0.3:80"));
-    assert_eq!(started_and_stopped(&catalog.take_changes()), (vec![], vec![tcp(8080)]), "until its container is known");
+    assert_eq!(
+        started_and_stopped(&take_changes(&mut catalog)),
+        (vec![], vec![tcp(8080)]),
+        "until its container is known"
+    );
     catalog.docker_stopped(&container_id('a'));
     found(&mut catalog, "172.17.0.3", container('b', &[]));
-    assert_eq!(started_and_stopped(&catalog.take_changes()), (vec![tcp(8080)], vec![]));
+    assert_eq!(started_and_stopped(&take_changes(&mut catalog)), (vec![tcp(8080)], vec![]));
 }
 
 #[test]
@@ -275,5 +284,28 @@ fn a_shim_that_was_told_to_stop_leaves_nothing_behind() {
     let mut catalog = serving_and_listed();
     catalog.release(FIRST, Instant::now());
     catalog.unregister(FIRST);
-    assert_eq!(started_and_stopped(&catalog.take_changes()), (vec![], vec![tcp(8080)]));
+    assert_eq!(started_and_stopped(&take_changes(&mut catalog)), (vec![], vec![tcp(8080)]));
+}
+
+#[test]
+fn traffic_is_captured_from_the_moment_the_container_is_known_until_the_shim_goes() {
+    let mut catalog = Catalog::default();
+    catalog.register(FIRST, registration(tcp(8080), "172.17.0.2:80"));
+    assert_eq!(catalog.take_changes().captured, vec![]);
+    found(&mut catalog, "172.17.0.2", container('a', &[]));
+    assert_eq!(catalog.take_changes().captured, vec![(tcp(8080), true)]);
+    catalog.release(FIRST, Instant::now());
+    assert_eq!(catalog.take_changes().captured, vec![], "the shim still serves");
+    assert_eq!(catalog.captured_ports().collect::<Vec<_>>(), vec![tcp(8080)]);
+    catalog.unregister(FIRST);
+    assert_eq!(catalog.take_changes().captured, vec![(tcp(8080), false)]);
+}
+
+#[test]
+fn a_port_of_mode_none_and_udp_keep_dockers_own_path() {
+    let mut catalog = Catalog::default();
+    catalog.register(FIRST, registration(tcp(80), "172.17.0.2:80"));
+    catalog.register(SECOND, registration(published("0.0.0.0", 53, Protocol::Udp), "172.17.0.2:53"));
+    found(&mut catalog, "172.17.0.2", container('a', &[("ProxyMode_80", "none")]));
+    assert_eq!(catalog.take_changes().captured, vec![]);
 }

@@ -57,6 +57,13 @@ pub struct Args {
     #[arg(long, env = "REGISTRAR_DOCKER_HOST", value_name = "HOST")]
     pub docker_host: Option<String>,
 
+    /// How traffic comes to Envoy where Docker's firewall is on: auto, divert or none [default: auto]
+    ///
+    /// With auto it is diverted where Docker's rules would take it past Envoy, unless DOCKER-USER holds rules of
+    /// yours, which would no longer see it. `shimctl envoy` says what is done and why.
+    #[arg(long, env = "REGISTRAR_CAPTURE", value_name = "HOW")]
+    pub capture: Option<String>,
+
     /// How ports without the label ProxyMode are treated: http, ws, tcp, auto or none [default: auto]
     #[arg(long, env = "REGISTRAR_DEFAULT_PROXY_MODE", value_name = "MODE")]
     pub default_proxy_mode: Option<String>,
@@ -134,6 +141,7 @@ impl Args {
             envoy_user: self.envoy_user.or(file.envoy_user),
             http_listen: self.http_listen.or(file.http_listen),
             docker_host: self.docker_host.or(file.docker_host),
+            capture: self.capture.or(file.capture),
             default_proxy_mode: self.default_proxy_mode.or(file.default_proxy_mode),
             name_pattern: self.name_pattern.or(file.name_pattern),
             tracing: self.tracing.or(file.tracing),

@@ -33,6 +33,8 @@ pub struct Config {
     pub http_listen: SocketAddr,
     /// Docker's API; `None` on a host without Docker.
     pub docker_host: Option<String>,
+    /// How traffic comes to Envoy where Docker's firewall is on.
+    pub capture: capture::Asked,
     /// What holds where labels say nothing.
     pub defaults: Defaults,
     /// What holds for all ports in Envoy.
@@ -87,6 +89,7 @@ impl Config {
         Ok(Self {
             envoy: Settings { tracing: tracing(&args)?, access_log: access_log(&args)? },
             defaults: defaults(&args)?,
+            capture: with("capture", args.capture, "auto", asked_capture)?,
             shim_socket: args.shim_socket.unwrap_or_else(|| shim_wire::DEFAULT_SOCKET.into()),
             xds_listen: with("xds-listen", args.xds_listen, DEFAULT_XDS_LISTEN, xds_listen)?,
             envoy_uid: with("envoy-user", args.envoy_user, "root", uid)?,
@@ -158,6 +161,15 @@ fn uid_in(passwd: &str, name: &str) -> Option<u32> {
         let is_named = fields.next() == Some(name);
         is_named.then(|| fields.nth(1)?.parse().ok()).flatten()
     })
+}
+
+fn asked_capture(text: &str) -> Result<capture::Asked, String> {
+    match text {
+        "auto" => Ok(capture::Asked::Auto),
+        "divert" => Ok(capture::Asked::Divert),
+        "none" => Ok(capture::Asked::None),
+        _ => Err("expected auto, divert or none".to_owned()),
+    }
 }
 
 fn defaults(args: &Args) -> Result<Defaults, ConfigError> {
@@ -262,6 +274,7 @@ mod tests {
             ),
             (Args { docker_host: some("/var/x"), ..Args::default() }, "--docker-host \"/var/x\": expected unix://"),
             (Args { default_proxy_mode: some("HTTP"), ..Args::default() }, "--default-proxy-mode \"HTTP\": unknown"),
+            (Args { capture: some("on"), ..Args::default() }, "--capture \"on\": expected auto, divert or none"),
             (Args { name_pattern: some("x"), ..Args::default() }, "--name-pattern \"x\": the expression has no group"),
             (Args { tracing: some("otlp"), ..Args::default() }, "--trace-collector \"\": expected HOST:PORT"),
             (Args { trace_collector: some("a b:1"), ..Args::default() }, "--trace-collector \"a b:1\": expected HOST"),

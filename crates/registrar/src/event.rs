@@ -17,9 +17,17 @@ pub(crate) const EVENT_QUEUE: usize = 1024;
 /// What the loop reacts to.
 #[derive(Debug)]
 pub(crate) enum Event {
-    Shim { id: RegistrationId, event: ShimEvent },
+    Shim {
+        id: RegistrationId,
+        event: ShimEvent,
+    },
     Docker(DockerEvent),
-    Xds { id: StreamId, event: XdsEvent },
+    Xds {
+        id: StreamId,
+        event: XdsEvent,
+    },
+    /// Other programs changed the firewall's rules.
+    Firewall(capture::Notice),
     Query(Query),
 }
 
@@ -53,6 +61,8 @@ pub(crate) enum Query {
 pub(crate) struct PortsReport {
     pub(crate) ports: Vec<(PortRow, EnvoysWord)>,
     pub(crate) envoy_connected: bool,
+    /// Why traffic from elsewhere does not come to Envoy, if so.
+    pub(crate) not_captured: Option<String>,
     /// Why Docker can't be asked, if so.
     pub(crate) docker_problem: Option<String>,
 }

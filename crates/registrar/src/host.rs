@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use capture::{Capture, Mode};
 use catalog::{Catalog, Lookup, PortChange, PortRow, Registration, RegistrationId};
 use model::PublishedPort;
 use model::labels::Defaults;
@@ -21,14 +22,12 @@ use crate::docker::DockerEvent;
 use crate::event::{EnvoysWord, Event, PortsReport, Query, ShimEvent, XdsEvent};
 use crate::readiness::{DockerState, Missing, Readiness};
 
-/// How traffic comes to Envoy. There is no other way yet than that Docker's firewall is off.
-const CAPTURE: &str = "none";
-
 /// All that this host's registrar knows.
 pub(crate) struct Host {
     catalog: Catalog,
     hub: Hub,
     settings: Settings,
+    capture: Capture,
     readiness: Readiness,
     docker_problem: Option<String>,
     lookups: watch::Sender<Option<Lookup>>,
@@ -44,6 +43,7 @@ impl Host {
     pub(crate) fn new(
         defaults: Defaults,
         settings: Settings,
+        capture: Capture,
         docker: DockerState,
         lookups: watch::Sender<Option<Lookup>>,
     ) -> Self {
@@ -53,6 +53,7 @@ impl Host {
             catalog: Catalog::new(defaults),
             hub,
             settings,
+            capture,
             readiness: Readiness::new(Instant::now(), docker),
             docker_problem: None,
             lookups,
@@ -66,8 +67,8 @@ impl Host {
     /// Turns until there are no more sources of events. `writable` says that an Envoy has taken a response.
     pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Event>, writable: Arc<Notify>) {
         loop {
-            let due = self.handle_timers(Instant::now());
             self.settle(Instant::now());
+            let due = self.handle_timers(Instant::now());
             tokio::select! {
                 event = events.recv() => match event {
                     Some(event) => {
@@ -90,6 +91,7 @@ impl Host {
             Event::Shim { id, event } => self.handle_shim(id, event, now),
             Event::Docker(event) => self.handle_docker(event),
             Event::Xds { id, event } => self.handle_xds(id, event, now),
+            Event::Firewall(notice) => self.capture.noticed(notice, now),
             Event::Query(query) => self.answer(query),
         }
     }
@@ -180,14 +182,18 @@ impl Host {
     fn handle_timers(&mut self, now: Instant) -> Option<Instant> {
         self.hub.handle_timeout(now);
         let releases = self.catalog.expire_releases(now);
-        [releases, self.hub.next_timeout(), self.readiness.deadline()].into_iter().flatten().min()
+        let capture = self.capture.tick(now);
+        [releases, capture, self.hub.next_timeout(), self.readiness.deadline()].into_iter().flatten().min()
     }
 
     /// Everything that follows from what was taken in.
     fn settle(&mut self, now: Instant) {
-        for change in self.catalog.take_changes() {
-            let changes = resources_of(&change, &self.settings);
-            self.hub.apply(changes);
+        let changes = self.catalog.take_changes();
+        for change in &changes.envoy {
+            self.hub.apply(resources_of(change, &self.settings));
+        }
+        if self.readiness.is_serving() {
+            changes.captured.iter().for_each(|(port, wanted)| self.capture_port(port, *wanted));
         }
         if !self.readiness.is_serving() {
             self.try_open(now);
@@ -202,6 +208,15 @@ impl Host {
         if self.readiness.try_open(now, missing) {
             info!(without_shim = missing.shims, without_container = missing.containers, "Envoy is told from now on");
             self.hub.start_serving();
+            self.capture.set_ports(self.catalog.captured_ports());
+        }
+    }
+
+    fn capture_port(&mut self, port: &PublishedPort, wanted: bool) {
+        if wanted {
+            self.capture.add(port);
+        } else {
+            self.capture.remove(port);
         }
     }
 
@@ -265,9 +280,11 @@ impl Host {
             let word = self.envoys_word(&row);
             (row, word)
         };
+        let capture = self.capture.status();
         PortsReport {
             ports: self.catalog.rows().into_iter().map(with_word).collect(),
             envoy_connected: !self.streams.is_empty(),
+            not_captured: (capture.mode == Mode::LeftAlone).then_some(capture.reason),
             docker_problem: self.docker_problem.clone(),
         }
     }
@@ -289,6 +306,7 @@ impl Host {
             self.last_envoy = Some((stream.node_id.clone(), stream.envoy_version.clone()));
         }
         let (node_id, version) = self.last_envoy.clone().unzip();
+        let capture = self.capture.status();
         let counts = status.resources;
         let resources =
             [("clusters", counts.clusters), ("endpoints", counts.endpoints), ("listeners", counts.listeners)];
@@ -297,7 +315,9 @@ impl Host {
             node_id: node_id.filter(|id| !id.is_empty()),
             version: version.filter(|version| !version.is_empty()),
             in_sync: !status.streams.is_empty() && status.streams.iter().all(|stream| stream.in_sync),
-            capture: CAPTURE.to_owned(),
+            capture: capture.mode.as_str().to_owned(),
+            capture_reason: capture.reason,
+            capture_problem: capture.problem,
             resources: resources.map(|(name, count)| (name.to_owned(), count)).into(),
             nacks: status.nack_count,
             last_nack: status.last_nack.as_ref().map(nack),

@@ -15,9 +15,12 @@ mod backoff;
 pub mod config;
 mod docker;
 mod event;
+mod firewall_watch;
 mod host;
 mod http;
 mod ports_view;
+#[cfg_attr(not(test), expect(dead_code, reason = "the loop does not check health yet"))]
+mod probe;
 mod readiness;
 pub mod run;
 mod runtime_files;

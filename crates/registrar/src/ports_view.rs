@@ -23,6 +23,7 @@ fn port(row: &PortRow, word: &EnvoysWord, report: &PortsReport, listeners: &List
     let served_by = served_by(row, word, report.envoy_connected, listening);
     let mut problems = row.problems.clone();
     problems.extend(problem(row, word, report, served_by));
+    problems.extend(not_captured(row, report));
     let meaning = row.meaning.as_ref();
     let registration = row.registration.as_ref();
     Port {
@@ -83,6 +84,12 @@ fn problem(row: &PortRow, word: &EnvoysWord, report: &PortsReport, served_by: Se
     }
 }
 
+/// Why Envoy sees only what comes from this host itself.
+fn not_captured(row: &PortRow, report: &PortsReport) -> Option<String> {
+    let reason = report.not_captured.as_ref().filter(|_| row.wanted_in_envoy)?;
+    Some(format!("traffic from other hosts takes Docker's own path, past Envoy: {reason}"))
+}
+
 fn rejection(row: &PortRow, message: &str) -> String {
     let mend = if message.contains("Permission denied") && row.published.port < 1024 {
         ": give Envoy the capability CAP_NET_BIND_SERVICE"
@@ -134,7 +141,8 @@ mod tests {
     }
 
     fn view(row: PortRow, word: EnvoysWord, envoy_connected: bool, listening: usize) -> Port {
-        let report = PortsReport { ports: vec![(row, word)], envoy_connected, docker_problem: None };
+        let report =
+            PortsReport { ports: vec![(row, word)], envoy_connected, not_captured: None, docker_problem: None };
         let listeners = HashMap::from([(ADDRESS.parse().unwrap(), listening)]);
         ports(&report, &listeners).remove(0)
     }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use capture::Capture;
 use nix::unistd::gethostname;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,7 +20,7 @@ use crate::host::Host;
 use crate::readiness::DockerState;
 use crate::runtime_files::{self, Lock, RuntimeFileError};
 use crate::xds_server::XdsServer;
-use crate::{docker, http, shim_socket};
+use crate::{docker, firewall_watch, http, shim_socket};
 
 /// Why the registrar could not start, or could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +56,11 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let (lookups, wanted) = watch::channel(None);
     let writable = Arc::new(Notify::new());
     let docker_state = if config.docker_host.is_some() { DockerState::Unheard } else { DockerState::Absent };
-    let host = Host::new(config.defaults, config.envoy, docker_state, lookups);
+    let capture = Capture::new(config.capture);
+    if let Err(error) = capture.watch().and_then(|watch| firewall_watch::spawn(watch, events.clone())) {
+        info!(%error, "changes of the firewall are not heard of at once");
+    }
+    let host = Host::new(config.defaults, config.envoy, capture, docker_state, lookups);
 
     if let Some(docker_host) = config.docker_host {
         tokio::spawn(docker::run(docker_host, wanted, events.clone()));

@@ -10,7 +10,7 @@ pub(crate) fn text(envoy: &Envoy, now_ms: u64) -> String {
         ("Envoy", connection(envoy)),
         ("In sync", in_sync(envoy)),
         ("Resources", resources(envoy)),
-        ("Capture", printable(&envoy.capture)),
+        ("Capture", capture(envoy)),
         ("Rejected", rejected(envoy, now_ms)),
     ];
     facts.into_iter().map(|(name, value)| format!("{name:<11}{value}\n")).collect()
@@ -41,6 +41,11 @@ fn in_sync(envoy: &Envoy) -> String {
 fn resources(envoy: &Envoy) -> String {
     let counts: Vec<_> = envoy.resources.iter().map(|(kind, count)| format!("{} {count}", printable(kind))).collect();
     if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
+}
+
+fn capture(envoy: &Envoy) -> String {
+    let problem = envoy.capture_problem.as_deref().map(|problem| format!("; {}", printable(problem)));
+    format!("{}: {}{}", printable(&envoy.capture), printable(&envoy.capture_reason), problem.unwrap_or_default())
 }
 
 fn rejected(envoy: &Envoy, now_ms: u64) -> String {
@@ -79,7 +84,9 @@ mod tests {
             node_id: Some("web1".to_owned()),
             version: Some("1.40.0".to_owned()),
             in_sync: true,
-            capture: "none".to_owned(),
+            capture: "off".to_owned(),
+            capture_reason: "Docker's firewall is off".to_owned(),
+            capture_problem: None,
             resources: [("listeners", 3), ("clusters", 2)].map(|(kind, count)| (kind.to_owned(), count)).into(),
             nacks: 0,
             last_nack: None,
@@ -92,7 +99,7 @@ mod tests {
 Envoy      connected, version 1.40.0, node id web1
 In sync    yes
 Resources  clusters 2, listeners 3
-Capture    none
+Capture    off: Docker's firewall is off
 Rejected   nothing
 ";
         assert_eq!(text(&envoy(), 0), expected);
