@@ -137,3 +137,45 @@ impl Seen {
         if self.translates && is_tcp { Rule::Dnat(self.ports.unwrap_or(1..=u16::MAX)) } else { Rule::Other }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout;
+    use crate::socket::Messages;
+
+    /// The bodies of all rules in a transaction of ours: lookups, comparisons, a null DNAT, jumps.
+    fn rule_bodies() -> Vec<Vec<u8>> {
+        let mut batch = layout::build(&[]);
+        let is_rule = |kind| kind == crate::batch::message_type(libc::NFT_MSG_NEWRULE);
+        let messages = Messages(batch.finish()).filter(|message| is_rule(message.kind));
+        messages.map(|message| message.body.to_vec()).collect()
+    }
+
+    fn decode_body(body: &[u8]) -> Rule {
+        decode(&OpGetruleDo::decode_request(body).1)
+    }
+
+    #[test]
+    fn a_dnat_without_a_port_is_one_for_all_ports() {
+        let rules: Vec<_> = rule_bodies().iter().map(|body| decode_body(body)).collect();
+        let dnat = Rule::Dnat(1..=u16::MAX);
+        assert_eq!(rules, [dnat.clone(), dnat.clone(), dnat.clone(), dnat, Rule::Other, Rule::Other]);
+    }
+
+    #[test]
+    fn no_prefix_and_no_changed_byte_of_a_rule_does_harm() {
+        for good in rule_bodies() {
+            for length in 0..good.len() {
+                decode_body(&good[..length]);
+            }
+            for at in 0..good.len() {
+                for value in [0, 1, 0x7f, 0x80, 0xff] {
+                    let mut bad = good.clone();
+                    bad[at] = value;
+                    decode_body(&bad);
+                }
+            }
+        }
+    }
+}

@@ -12,9 +12,9 @@ fn published(port: u16) -> [PublishedPort; 2] {
     ["0.0.0.0", "::"].map(|address| PublishedPort { address: address.parse().unwrap(), port, protocol: Protocol::Tcp })
 }
 
-fn timed(work: impl FnOnce()) -> Duration {
+fn timed<T>(work: impl FnOnce() -> T) -> Duration {
     let start = Instant::now();
-    work();
+    drop(work());
     start.elapsed()
 }
 
@@ -24,7 +24,7 @@ fn one_more(ports: u16) -> Duration {
         let all = || (1..=ports).flat_map(published);
         let mut capture = Capture::new(Asked::Divert);
         capture.set_ports(all());
-        let build = timed(|| drop(capture.tick(Instant::now())));
+        let build = timed(|| capture.tick(Instant::now()));
         let mut times: Vec<_> = (0..101).map(|_| timed(|| {
             let [one, other] = published(60_000);
             capture.add(&one);
@@ -35,10 +35,10 @@ fn one_more(ports: u16) -> Duration {
             capture.tick(Instant::now());
         }) / 2).collect();
         times.sort();
-        let lease = timed(|| drop(capture.tick(Instant::now() + Duration::from_secs(15))));
+        let lease = timed(|| capture.tick(Instant::now() + Duration::from_secs(15)));
         let mut next = Capture::new(Asked::Divert);
         next.set_ports(all());
-        let adopt = timed(|| drop(next.tick(Instant::now())));
+        let adopt = timed(|| next.tick(Instant::now()));
         let remove = timed(|| next.remove_for_good(Instant::now()).unwrap());
         println!("{ports} ports: build {build:?}, one more {:?} (at worst {:?}), lease {lease:?}, adopt {adopt:?}, remove {remove:?}", times[50], times[100]);
         times[50]
@@ -61,8 +61,8 @@ fn looking_at_dockers_rules_for_a_thousand_ports_takes_milliseconds() {
         feed("nft", "-f -", &format!("table ip nat {{ chain DOCKER {{ {rules} }}; }}"));
         let mut capture = Capture::new(Asked::Auto);
         capture.set_ports((1..=1_000).flat_map(published));
-        let first = timed(|| drop(capture.tick(Instant::now())));
-        let again = timed(|| drop(capture.tick(Instant::now() + Duration::from_secs(16))));
+        let first = timed(|| capture.tick(Instant::now()));
+        let again = timed(|| capture.tick(Instant::now() + Duration::from_secs(16)));
         println!("1,000 ports of Docker's: look and build {first:?}, look and renew {again:?}");
         assert!(again < Duration::from_millis(500), "{again:?}");
     });
