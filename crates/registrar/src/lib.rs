@@ -21,6 +21,8 @@ mod http;
 mod ports_view;
 #[cfg_attr(not(test), expect(dead_code, reason = "the loop does not check health yet"))]
 mod probe;
+#[cfg_attr(not(test), expect(dead_code, reason = "the loop does not check health yet"))]
+mod probe;
 mod readiness;
 pub mod run;
 mod runtime_files;
