@@ -12,6 +12,7 @@ on_both_dockers!(
     http_is_answered_through_envoy_over_both_families,
     a_server_that_speaks_first_passes_in_tcp_mode_and_without_a_label,
     ports_do_not_overwrite_each_other,
+    a_port_can_be_published_for_tcp_and_udp,
 );
 
 /// Requests for each way to reach a port.
@@ -39,11 +40,18 @@ fn http_is_answered_through_envoy_over_both_families(version: Docker) {
             assert_eq!(answer.json()["hostname"], id[..12]);
         }
     }
-    let counted =
-        |address: &str| host.envoy_stat(&format!(r"^http\.local/web/test/{address}/8080\.downstream_rq_total$"));
-    assert_eq!(counted("0.0.0.0"), 3 * EACH, "Envoy counts the requests over IPv4");
     // Envoy writes a colon in a statistic's name as `_`.
-    assert_eq!(counted("(::|__)"), 3 * EACH, "Envoy counts the requests over IPv6");
+    for address in ["0.0.0.0", "__"] {
+        let counted = host.envoy_stat(&format!(r"^http\.local/web/test/{address}/8080\.downstream_rq_total$"));
+        assert_eq!(counted, 3 * EACH, "Envoy counts the requests to {address}");
+        let metric = "envoy_http_downstream_rq_total";
+        let labels = [("service", "web"), ("environment", "test"), ("address", address), ("port", "8080")];
+        let found = host.envoy_metrics().lines().any(|line| {
+            let has = |(label, value): &(&str, &str)| line.contains(&format!(r#"{label}="{value}""#));
+            line.starts_with(metric) && labels.iter().all(has) && line.ends_with(&format!(" {}", 3 * EACH))
+        });
+        assert!(found, "{metric} with {labels:?} is not among Prometheus' metrics");
+    }
 }
 
 fn a_server_that_speaks_first_passes_in_tcp_mode_and_without_a_label(version: Docker) {
@@ -82,20 +90,6 @@ fn ports_do_not_overwrite_each_other(version: Docker) {
     let address = host.address().to_string();
     let first = host.run_web(&["-p", "127.0.0.1:8080:80", "-l", "ServiceName=first"]);
     let second = host.run_web(&["-p", &format!("{address}:8080:80"), "-l", "ServiceName=second"]);
-    host.docker(&[
-        "run",
-        "-d",
-        "-p",
-        "8053:80",
-        "-p",
-        "8053:53/udp",
-        "-l",
-        "ServiceName=third",
-        "web",
-        "http:80",
-        "udp:53",
-    ]);
-    host.await_served_by_envoy(8053);
     lab::eventually("both addresses of 8080 are served by Envoy", Duration::from_secs(5), || {
         let ports = host.ports(8080);
         let served = ports.len() == 2 && ports.iter().all(|port| port["served_by"] == "envoy");
@@ -106,9 +100,15 @@ fn ports_do_not_overwrite_each_other(version: Docker) {
         assert_eq!(answer.json()["hostname"], id[..12], "at {address}");
         assert!(passed_envoy(&answer));
     }
-    let client = lab.client("client");
-    let answer = client.get(&format!("http://{address}:8053/")).expect("TCP is answered");
-    assert!(passed_envoy(&answer));
+}
+
+fn a_port_can_be_published_for_tcp_and_udp(version: Docker) {
+    let lab = Lab::of_this_test();
+    let host = lab.host("a").docker(version).start();
+    host.need_web_image();
+    host.docker(&["run", "-d", "-p", "8053:80", "-p", "8053:53/udp", "web", "http:80", "udp:53"]);
+    host.await_served_by_envoy(8053);
+    assert!(passed_envoy(&host.get("http://127.0.0.1:8053/").expect("TCP is answered")));
     assert_eq!(udp_echo(&host, "127.0.0.1:8053"), "ping", "UDP on the same port is answered too");
     let mut protocols: Vec<_> = host.ports(8053).iter().map(|port| port["protocol"].to_string()).collect();
     protocols.sort();

@@ -53,11 +53,10 @@ fn assert_tags(span: &Span, service: &str, environment: &str) {
     assert!(span.name.contains(service), "a span is named after its service: {span:#?}");
 }
 
-#[test]
-fn opentelemetry_spans_tell_two_services_apart() {
+fn opentelemetry_spans_tell_two_services_apart(collector_address: &str) {
     let lab = Lab::of_this_test();
-    let host = lab.host("a").registrar_arguments(&["--trace-collector", collector::OTLP_ADDRESS]).start();
-    let collector = Collector::otlp(host.namespace());
+    let host = lab.host("a").registrar_arguments(&["--trace-collector", collector_address]).start();
+    let collector = Collector::start(host.namespace());
     let [web, api] = spans_of_two_services(&host, &collector);
     for (span, service, environment) in [(web, "web", "production"), (api, "api", "staging")] {
         assert_tags(&span, service, environment);
@@ -68,11 +67,21 @@ fn opentelemetry_spans_tell_two_services_apart() {
 }
 
 #[test]
+fn opentelemetry_spans_over_grpc_tell_two_services_apart() {
+    opentelemetry_spans_tell_two_services_apart(collector::OTLP_ADDRESS);
+}
+
+#[test]
+fn opentelemetry_spans_over_http_tell_two_services_apart() {
+    opentelemetry_spans_tell_two_services_apart(collector::OTLP_HTTP_ADDRESS);
+}
+
+#[test]
 fn zipkin_spans_tell_two_services_apart() {
     let lab = Lab::of_this_test();
     let arguments = ["--tracing", "zipkin", "--trace-collector", collector::ZIPKIN_ADDRESS];
     let host = lab.host("a").registrar_arguments(&arguments).start();
-    let collector = Collector::zipkin(host.namespace());
+    let collector = Collector::start(host.namespace());
     let [web, api] = spans_of_two_services(&host, &collector);
     for (span, service, environment) in [(web, "web", "production"), (api, "api", "staging")] {
         assert_tags(&span, service, environment);

@@ -1,16 +1,22 @@
 //! Trace collectors: take spans in the forms that tracing systems publish, and keep them.
 //!
-//! OTLP over gRPC is decoded by OpenTelemetry's own crate; Zipkin's version 2 is JSON.
+//! OpenTelemetry's protocol is decoded by its own crate; Zipkin's version 2 is JSON.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::future::Future;
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::post;
+use axum::{Json, Router};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, Span as OtlpSpan};
+use prost::Message;
 use serde_json::Value;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
@@ -19,11 +25,10 @@ use crate::namespace::Namespace;
 
 /// Where OTLP over gRPC is taken: the port that IANA assigned to it.
 pub const OTLP_ADDRESS: &str = "127.0.0.1:4317";
+/// Where OTLP over HTTP is taken: the port that IANA assigned to it.
+pub const OTLP_HTTP_ADDRESS: &str = "127.0.0.1:4318";
 /// Where Zipkin's spans are taken: Zipkin's own default port.
 pub const ZIPKIN_ADDRESS: &str = "127.0.0.1:9411";
-
-/// The longest batch of Zipkin spans that is read, in bytes.
-const BATCH_MAX_LENGTH: u64 = 16 << 20;
 
 /// A span, whichever way it came. Ids are in hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,25 +54,18 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Takes OpenTelemetry's protocol over gRPC at [`OTLP_ADDRESS`] in this namespace.
+    /// Takes spans on the namespace's loopback: at [`OTLP_ADDRESS`], [`OTLP_HTTP_ADDRESS`] and [`ZIPKIN_ADDRESS`].
     #[must_use]
-    pub fn otlp(namespace: &Namespace) -> Self {
-        let (collector, listener) = (Self::default(), bind(namespace, OTLP_ADDRESS));
-        let receiver = OtlpReceiver { spans: Arc::clone(&collector.spans) };
-        std::thread::spawn(move || serve_otlp(listener, receiver));
-        collector
-    }
-
-    /// Takes Zipkin's version 2 over HTTP at [`ZIPKIN_ADDRESS`] in this namespace.
-    #[must_use]
-    pub fn zipkin(namespace: &Namespace) -> Self {
-        let (collector, listener) = (Self::default(), bind(namespace, ZIPKIN_ADDRESS));
-        let spans = Arc::clone(&collector.spans);
+    pub fn start(namespace: &Namespace) -> Self {
+        let collector = Self::default();
+        let addresses = [OTLP_ADDRESS, OTLP_HTTP_ADDRESS, ZIPKIN_ADDRESS];
+        let [grpc, http, zipkin] = addresses.map(|address| bind(namespace, address));
+        let serve = collector.clone();
         std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let spans = Arc::clone(&spans);
-                std::thread::spawn(move || serve_zipkin(stream, &spans));
-            }
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime starts").block_on(async {
+                tokio::join!(serve.serve_grpc(grpc), serve.serve_http(http), serve.serve_http(zipkin));
+            });
         });
         collector
     }
@@ -81,35 +79,55 @@ impl Collector {
 
 fn bind(namespace: &Namespace, address: &str) -> TcpListener {
     let listener = namespace.in_network(|| TcpListener::bind(address));
-    listener.unwrap_or_else(|error| panic!("a collector at {address}: {error}"))
+    let listener = listener.unwrap_or_else(|error| panic!("a collector at {address}: {error}"));
+    listener.set_nonblocking(true).expect("a socket can be made not to wait");
+    listener
 }
 
-struct OtlpReceiver {
-    spans: Arc<Mutex<Vec<Span>>>,
+async fn report(server: impl Future<Output = Result<(), impl std::fmt::Display>>) {
+    if let Err(error) = server.await {
+        eprintln!("lab: a collector ended: {error}");
+    }
+}
+
+impl Collector {
+    fn keep(&self, spans: impl IntoIterator<Item = Span>) {
+        self.spans.lock().expect("nobody panics with the spans").extend(spans);
+    }
+
+    async fn serve_grpc(&self, listener: TcpListener) {
+        let listener = tokio::net::TcpListener::from_std(listener).expect("it is listening");
+        let server = tonic::transport::Server::builder().add_service(TraceServiceServer::new(self.clone()));
+        report(server.serve_with_incoming(TcpListenerStream::new(listener))).await;
+    }
+
+    async fn serve_http(&self, listener: TcpListener) {
+        let listener = tokio::net::TcpListener::from_std(listener).expect("it is listening");
+        let routes = Router::new().route("/v1/traces", post(take_otlp)).route("/api/v2/spans", post(take_zipkin));
+        report(axum::serve(listener, routes.with_state(self.clone())).into_future()).await;
+    }
 }
 
 #[tonic::async_trait]
-impl TraceService for OtlpReceiver {
+impl TraceService for Collector {
     async fn export(
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let spans = request.into_inner().resource_spans.into_iter().flat_map(of_resource);
-        self.spans.lock().expect("nobody panics with the spans").extend(spans);
+        self.keep(request.into_inner().resource_spans.into_iter().flat_map(of_resource));
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }
 
-fn serve_otlp(listener: TcpListener, receiver: OtlpReceiver) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
-    runtime.block_on(async {
-        listener.set_nonblocking(true).expect("a socket can be made not to wait");
-        let listener = tokio::net::TcpListener::from_std(listener).expect("it is listening");
-        let server = tonic::transport::Server::builder().add_service(TraceServiceServer::new(receiver));
-        if let Err(error) = server.serve_with_incoming(TcpListenerStream::new(listener)).await {
-            eprintln!("lab: the OTLP collector ended: {error}");
-        }
-    });
+async fn take_otlp(State(collector): State<Collector>, body: Bytes) -> Result<Vec<u8>, StatusCode> {
+    let request = ExportTraceServiceRequest::decode(body).map_err(|_| StatusCode::BAD_REQUEST)?;
+    collector.keep(request.resource_spans.into_iter().flat_map(of_resource));
+    Ok(ExportTraceServiceResponse::default().encode_to_vec())
+}
+
+async fn take_zipkin(State(collector): State<Collector>, Json(batch): Json<Vec<Value>>) -> StatusCode {
+    collector.keep(batch.iter().map(from_zipkin));
+    StatusCode::ACCEPTED
 }
 
 fn of_resource(spans: ResourceSpans) -> impl Iterator<Item = Span> {
@@ -139,31 +157,6 @@ fn texts(attributes: Vec<KeyValue>) -> BTreeMap<String, String> {
 
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Answers batches until the connection ends.
-fn serve_zipkin(stream: TcpStream, spans: &Mutex<Vec<Span>>) -> io::Result<()> {
-    let mut writer = stream.try_clone()?;
-    let mut reader = BufReader::new(stream);
-    loop {
-        let mut length = None;
-        loop {
-            let mut line = String::new();
-            if reader.read_line(&mut line)? == 0 {
-                return Ok(());
-            }
-            match line.trim().to_ascii_lowercase().split_once(':') {
-                Some(("content-length", value)) => length = value.trim().parse::<u64>().ok(),
-                None if line.trim().is_empty() => break,
-                _ => {}
-            }
-        }
-        let mut body = Vec::new();
-        reader.by_ref().take(length.unwrap_or(0).min(BATCH_MAX_LENGTH)).read_to_end(&mut body)?;
-        let batch: Vec<Value> = serde_json::from_slice(&body)?;
-        spans.lock().expect("nobody panics with the spans").extend(batch.iter().map(from_zipkin));
-        writer.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")?;
-    }
 }
 
 fn from_zipkin(span: &Value) -> Span {

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::parts;
 
@@ -32,7 +33,9 @@ pub fn web_settings() -> Vec<String> {
 /// A program does not exist or a file can't be written.
 #[must_use]
 pub fn of_programs(name: &str, programs: &[(&Path, &str)]) -> PathBuf {
-    let folder = parts::project().join(format!("target/e2e/images/{name}-{}", std::process::id()));
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let unique = format!("{name}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let folder = parts::project().join("target/e2e/images").join(unique);
     for (program, path) in programs {
         copy(program, &folder, Path::new(path));
         for library in libraries(program) {

@@ -1,6 +1,7 @@
 //! What is measured, by tests and by `scripts/bench` alike.
 
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
 use crate::Host;
@@ -11,8 +12,8 @@ use crate::http::{Request, Response};
 pub struct Round {
     /// From when `docker run` returned to the first answer that had passed Envoy.
     pub until_envoy: Duration,
-    /// Requests before that, all of them answered by way of the shim.
-    pub answered_by_shim: u32,
+    /// How many connections were refused until then.
+    pub refused: u32,
 }
 
 /// How long a round waits for Envoy.
@@ -22,26 +23,39 @@ const ENVOY_LIMIT: Duration = Duration::from_secs(10);
 /// removes it. `passed_envoy` tells such an answer.
 ///
 /// # Panics
-/// A request is refused or fails otherwise, or Envoy never serves the port.
+/// Envoy never serves the port, or a request fails otherwise than by being refused or for want of the program,
+/// which may still be starting.
 #[track_caller]
 pub fn round(host: &Host, address: &str, port: u16, passed_envoy: fn(&Response) -> bool) -> Round {
     let request = Request::get(&format!("http://{address}:{port}/"));
     let name = format!("round-{port}");
-    host.run_web(&["--name", &name, "-p", &format!("{port}:80")]);
+    host.run_web_at_once(&["--name", &name, "-p", &format!("{port}:80")]);
     let start = Instant::now();
-    let mut answered_by_shim = 0;
+    let mut refused = 0;
     let until_envoy = loop {
-        let answer = host.send(&request);
+        let outcome = host.send(&request);
         let elapsed = start.elapsed();
-        let answer = answer.unwrap_or_else(|error| panic!("a request {elapsed:?} after docker run: {error}"));
-        if passed_envoy(&answer) {
-            break elapsed;
+        match outcome {
+            outcome if program_is_starting(&outcome) => {}
+            Ok(answer) if passed_envoy(&answer) => break elapsed,
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => refused += 1,
+            Err(error) => panic!("a request {elapsed:?} after docker run: {error}"),
         }
         assert!(elapsed < ENVOY_LIMIT, "Envoy does not serve port {port}");
-        answered_by_shim += 1;
     };
     host.docker(&["rm", "-f", &name]);
-    Round { until_envoy, answered_by_shim }
+    Round { until_envoy, refused }
+}
+
+/// Whether it is the container's program that did not take the connection: with docker-proxy and the shim it then
+/// ends without an answer, and Envoy says so.
+#[must_use]
+pub fn program_is_starting(outcome: &io::Result<Response>) -> bool {
+    match outcome {
+        Ok(answer) => answer.status == 503 && answer.text().contains("remote connection failure"),
+        Err(error) => matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof),
+    }
 }
 
 /// The value below which `share` (0 to 1) of all values lie.

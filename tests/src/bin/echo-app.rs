@@ -7,16 +7,18 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
+use nix::sys::signal::{SigSet, Signal};
 use serde_json::json;
 
 fn main() {
-    let services: Vec<_> = std::env::args().skip(1).map(|argument| start(&argument)).collect();
-    for service in services {
-        let _ = service.join();
-    }
+    // A first process that does not ask for SIGTERM never gets it, and each `docker stop` would take ten seconds.
+    let ends = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+    ends.thread_block().expect("signals can be waited for");
+    std::env::args().skip(1).for_each(|argument| start(&argument));
+    let _ = ends.wait();
 }
 
-fn start(argument: &str) -> std::thread::JoinHandle<()> {
+fn start(argument: &str) {
     let parsed = argument.split_once(':').and_then(|(mode, port)| Some((mode.to_owned(), port.parse().ok()?)));
     let Some((mode, port)) = parsed else {
         eprintln!("{argument}: expected MODE:PORT");
@@ -30,7 +32,7 @@ fn start(argument: &str) -> std::thread::JoinHandle<()> {
             eprintln!("unknown mode {mode}");
             std::process::exit(2);
         }
-    })
+    });
 }
 
 /// One socket for both families, where there are both.

@@ -28,9 +28,26 @@ impl Host {
         self.namespace.output(self.docker_command().args(arguments))
     }
 
-    /// `docker run -d` with the lab's own image, whose program says what it was asked; yields the id.
+    /// `docker run -d` with the lab's own image, whose program says what it was asked; yields the id once the
+    /// program listens.
     #[track_caller]
     pub fn run_web(&self, arguments: &[&str]) -> String {
+        let id = self.run_web_at_once(arguments);
+        let process = self.docker(&["inspect", "--format", "{{.State.Pid}}", &id]);
+        let sockets = self.path(&format!("/proc/{process}/net/tcp6"));
+        eventually("the container's program listens", Duration::from_secs(5), || {
+            let listed =
+                std::fs::read_to_string(&sockets).map_err(|error| format!("{}: {error}", sockets.display()))?;
+            // The fourth column is the state, and 0A means "listening".
+            let listens = listed.lines().any(|line| line.split_whitespace().nth(3) == Some("0A"));
+            if listens { Ok(()) } else { Err(listed) }
+        });
+        id
+    }
+
+    /// As [`Self::run_web`], but yields the id as soon as `docker run` returns, when the program is only starting.
+    #[track_caller]
+    pub fn run_web_at_once(&self, arguments: &[&str]) -> String {
         self.need_web_image();
         let all: Vec<_> = ["run", "-d"].iter().chain(arguments).chain(&[image::WEB]).copied().collect();
         self.docker(&all)

@@ -59,6 +59,16 @@ impl Host {
         stats.filter_map(stat).collect()
     }
 
+    /// Envoy's metrics as Prometheus reads them.
+    ///
+    /// # Panics
+    /// Envoy's own interface does not answer.
+    #[must_use]
+    pub fn envoy_metrics(&self) -> String {
+        let answer = self.get(&format!("{ADMIN}/stats/prometheus"));
+        answer.unwrap_or_else(|error| panic!("Envoy's metrics: {error}")).text()
+    }
+
     pub(super) fn spawn_envoy(&self) {
         let uid = self.options.envoy_user.to_string();
         let (program, bootstrap) = (self.expose(&parts::envoy()), self.expose(&parts::envoy_bootstrap()));
