@@ -5,6 +5,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use model::PublishedPort;
+use nix::errno::Errno;
 
 use crate::choice::{Asked, Choice, Facts, Mode, Obstacle, choose};
 use crate::docker_rules::DockerRules;
@@ -224,7 +225,13 @@ impl Capture {
         self.table.bring_to(socket, wanted, &self.touched, now)?;
         self.touched.clear();
         if is_diverting && self.table.leased_at().is_none_or(|leased| leased + RENEW_AFTER <= now) {
-            self.table.renew_lease(socket, now)?;
+            match self.table.renew_lease(socket, now) {
+                // The table went, and no notice came.
+                Err(error) if error.errno() == Errno::ENOENT => {
+                    self.table.bring_to(socket, wanted, &BTreeSet::new(), now)?;
+                }
+                result => result?,
+            }
         }
         Ok(())
     }

@@ -151,8 +151,11 @@ fn divert_reason(asked: Asked, rules: &DockerRules) -> String {
         return "by --capture divert".to_owned();
     }
     let backends: Vec<_> = rules.backends.iter().map(ToString::to_string).collect();
-    let by = if backends.is_empty() { String::new() } else { format!(" by {}", backends.join(" and ")) };
-    format!("Docker's firewall is on{by}: traffic for published ports is diverted to the ports' own sockets")
+    if backends.is_empty() {
+        return "Docker's firewall was on when these ports were published: they stay diverted".to_owned();
+    }
+    let by = backends.join(" and ");
+    format!("Docker's firewall is on, by {by}: traffic for published ports is diverted to the ports' own sockets")
 }
 
 fn missing_rules() -> String {

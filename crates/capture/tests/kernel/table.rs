@@ -168,6 +168,19 @@ fn without_lease(listed: &str) -> String {
 }
 
 #[test]
+fn a_flushed_table_is_mended_without_a_notice_when_the_lease_is_due() {
+    Namespace::new().within(|| {
+        let mut capture = diverting(&[tcp("0.0.0.0", 8080)]);
+        let whole = listed();
+        run("nft", "flush ruleset");
+        capture.tick(Instant::now() + Duration::from_secs(15));
+        assert_eq!(without_lease(&listed()), without_lease(&whole));
+        assert_eq!(elements("lease").len(), 1);
+        assert_eq!(capture.status().mode, Mode::Divert);
+    });
+}
+
+#[test]
 fn our_own_changes_bring_no_notice_and_others_changes_do() {
     Namespace::new().within(|| {
         let mut capture = Capture::new(Asked::Divert);
