@@ -5,7 +5,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::sys::socket::{SockFlag, accept4};
 
@@ -20,7 +20,8 @@ mod ioctl {
 pub(crate) fn inherit(number: RawFd) -> Option<OwnedFd> {
     // SAFETY: used for one call only, which fails where the number is not open.
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
-    fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).ok()?;
+    // Stays open over `exec`, for docker-proxy.
+    fcntl(borrowed, FcntlArg::F_GETFD).ok()?;
     // SAFETY: open, as was just seen, and nobody else in this process owns it (see above).
     Some(unsafe { OwnedFd::from_raw_fd(number) })
 }

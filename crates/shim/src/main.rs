@@ -7,10 +7,13 @@
 
 mod args;
 mod connection;
+mod datagrams;
 mod descriptor;
 mod event_loop;
 mod folder_watch;
 mod forward_tcp;
+mod forward_udp;
+mod forwarder;
 mod log;
 mod parent;
 mod port;
@@ -18,15 +21,20 @@ mod pump;
 mod registrar_link;
 mod registration;
 mod release;
+mod reload;
+mod sctp;
 mod serve;
 mod signals;
 mod slots;
+mod socket_bytes;
 mod steering;
+mod udp_sessions;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use args::{Command, Mapping};
+use model::Protocol;
 use parent::Parent;
 use port::Port;
 use registration::Registration;
@@ -37,7 +45,13 @@ fn main() -> ExitCode {
     let mut parent = Parent::inherit();
     match args::parse(std::env::args_os().skip(1)) {
         Ok(Command::Serve { mapping, use_listen_fd, problems }) => start(parent, mapping, use_listen_fd, problems),
-        Ok(Command::Reload(_)) => ExitCode::FAILURE,
+        Ok(Command::Reload(mapping)) => match reload::reload(mapping) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => {
+                eprintln!("envoy-docker-shim: {reason}");
+                ExitCode::FAILURE
+            }
+        },
         Ok(Command::Version) => say(concat!("envoy-docker-shim version ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Help) => say(args::HELP),
         Err(error) => fail(&mut parent, &error.reason, error.exit_code),
@@ -57,11 +71,17 @@ fn fail(parent: &mut Parent, reason: &str, exit_code: u8) -> ExitCode {
 
 /// Nobody is asked anything before dockerd has its answer: its API may be waiting for that very answer.
 fn start(mut parent: Parent, mapping: Mapping, use_listen_fd: bool, mut problems: Vec<String>) -> ExitCode {
+    if mapping.published.protocol == Protocol::Sctp {
+        return fail(&mut parent, &sctp::become_docker_proxy(), 1);
+    }
     let port = match listen(&mut parent, mapping, use_listen_fd, &mut problems) {
         Ok(port) => port,
         Err(reason) => return fail(&mut parent, &reason, 1),
     };
-    let steerable = steering::share(&port).map_err(|problem| problems.push(problem)).is_ok();
+    let steerable = match mapping.published.protocol {
+        Protocol::Tcp => steering::share(&port).map_err(|problem| problems.push(problem)).is_ok(),
+        Protocol::Udp | Protocol::Sctp => false, // not Envoy's
+    };
     for problem in &problems {
         log::warn(problem);
     }

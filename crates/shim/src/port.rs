@@ -125,7 +125,9 @@ fn inode(socket: &OwnedFd) -> io::Result<u64> {
 pub(crate) fn open(published: PublishedPort) -> Result<OwnedFd, Errno> {
     let family = if published.address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket = socket(family, kind_of(published.protocol).0, SockFlag::SOCK_CLOEXEC, None)?;
-    setsockopt(&socket, ReuseAddr, &(published.protocol == Protocol::Tcp))?;
+    if published.protocol == Protocol::Tcp {
+        setsockopt(&socket, ReuseAddr, &true)?;
+    }
     if published.address.is_ipv6() {
         setsockopt(&socket, Ipv6V6Only, &true)?;
     }

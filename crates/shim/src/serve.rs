@@ -8,15 +8,14 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::args::Mapping;
-use crate::event_loop::{self, BATCH, EventLoop, Side, Token, earlier};
-use crate::forward_tcp::TcpForwarder;
+use crate::event_loop::{self, BATCH, EventLoop, Token, earlier};
+use crate::forwarder::Forwarder;
 use crate::log;
 use crate::port::Port;
 use crate::registrar_link::RegistrarLink;
 use crate::registration::Registration;
 use crate::release::{Answer, Next, Release};
 use crate::signals::{Signals, Wish};
-use crate::slots::Key;
 
 /// A shim that serves its port.
 #[derive(Debug)]
@@ -24,7 +23,7 @@ pub(crate) struct Shim {
     events: EventLoop,
     signals: Signals,
     port: Port,
-    forwarder: TcpForwarder,
+    forwarder: Forwarder,
     registrar: RegistrarLink,
     release: Option<Release>,
 }
@@ -43,7 +42,7 @@ impl Shim {
         let events = EventLoop::new()?;
         let signals = Signals::block()?;
         events.watch(&signals, Token::Signal, EpollFlags::EPOLLIN)?;
-        let forwarder = TcpForwarder::start(&port, mapping.container, raise_descriptor_limit(), &events)?;
+        let forwarder = Forwarder::start(&port, mapping.container, raise_descriptor_limit(), &events)?;
         let registrar = RegistrarLink::new(registrar, registration);
         Ok(Self { events, signals, port, forwarder, registrar, release: None })
     }
@@ -77,7 +76,7 @@ impl Shim {
         for (token, flags) in batch[..count].iter().filter_map(event_loop::read) {
             match token {
                 Token::Port => self.forwarder.on_port(&self.port, &self.events, now),
-                Token::Flow(side, key) => self.on_flow(side, key, flags, now),
+                Token::Flow(side, key) => self.forwarder.on_event(side, key, flags, &self.port, now),
                 Token::Signal => self.on_signal(now),
                 Token::Registrar => self.registrar.on_readable(&mut self.port, &self.events, now),
                 Token::Folder => self.registrar.on_folder(&self.events, now),
@@ -88,10 +87,6 @@ impl Shim {
             self.registrar.connect(&self.events, now);
         }
         Ok(())
-    }
-
-    fn on_flow(&mut self, side: Side, key: Key, flags: EpollFlags, now: Instant) {
-        self.forwarder.on_event(side, key, flags, now);
     }
 
     fn on_signal(&mut self, now: Instant) {

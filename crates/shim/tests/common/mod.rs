@@ -77,6 +77,8 @@ pub struct Start {
     pub registrar: PathBuf,
     /// Its limit of open files, if it is to have one of its own.
     pub open_files: Option<u32>,
+    /// Further environment variables.
+    pub environment: Vec<(&'static str, PathBuf)>,
 }
 
 impl Start {
@@ -90,6 +92,7 @@ impl Start {
             extra: Vec::new(),
             registrar: PathBuf::from("/nonexistent/registrar.sock"),
             open_files: None,
+            environment: Vec::new(),
         }
     }
 
@@ -126,10 +129,11 @@ impl Start {
         let fd_4 = if self.socket.is_some() { "4<&0" } else { "4<&-" };
         // The shell moves what a command can be given (0 and 1) to where dockerd leaves it (4 and 3).
         let script = format!("{limit}exec \"$@\" 3>&1 {fd_4} </dev/null >/dev/null");
-        let mut command = Command::new("sh");
+        let mut command = Command::new("/bin/sh");
         command
             .args(["-c", &script, "sh", env!("CARGO_BIN_EXE_envoy-docker-shim")])
             .args(self.arguments())
+            .envs(self.environment.iter().map(|(name, value)| (*name, value)))
             .env(shim_wire::SOCKET_VARIABLE, &self.registrar);
         command
     }

@@ -1,0 +1,183 @@
+//! Many datagrams with one system call: `recvmmsg` and `sendmmsg`.
+//!
+//! nix has both, but gives all messages of a call the same control messages, and does not restore a header's lengths
+//! between calls.
+
+#![expect(unsafe_code, reason = "the two calls take pointers; all of them are set in `Batch::new`")]
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+use nix::errno::Errno;
+use nix::libc;
+
+use crate::socket_bytes::{self, ADDRESS_LENGTH, CONTROL_LENGTH, ControlWriter};
+
+/// Datagrams per call.
+pub(crate) const SLOTS: usize = 32;
+/// More than any UDP datagram.
+const SLOT_LENGTH: usize = 65536;
+/// The most that the kernel cuts into datagrams at once, in bytes.
+const MERGED_MAX: usize = 65000;
+
+/// Where a datagram came from, or goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Route {
+    /// The client.
+    pub(crate) client: SocketAddr,
+    /// Our address that the client speaks to, where the kernel said.
+    pub(crate) local: Option<IpAddr>,
+}
+
+/// Alignment of a machine word, as control messages ask for.
+#[derive(Clone, Copy)]
+#[repr(align(8))]
+struct Control([u8; CONTROL_LENGTH]);
+
+/// Room for some datagrams. About 2 MB, of which the kernel gives only what was ever filled.
+pub(crate) struct Batch {
+    bytes: Vec<u8>,
+    addresses: Box<[[u8; ADDRESS_LENGTH]; SLOTS]>,
+    controls: Box<[Control; SLOTS]>,
+    parts: Box<[libc::iovec; SLOTS]>,
+    headers: Box<[libc::mmsghdr; SLOTS]>,
+}
+
+impl Batch {
+    pub(crate) fn new() -> Self {
+        let mut bytes = vec![0; SLOTS * SLOT_LENGTH];
+        let mut addresses = Box::new([[0; ADDRESS_LENGTH]; SLOTS]);
+        let mut controls = Box::new([Control([0; CONTROL_LENGTH]); SLOTS]);
+        let mut parts = Box::new([libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; SLOTS]);
+        // SAFETY: zeros are a valid `mmsghdr`: null pointers and lengths of 0.
+        let mut headers: Box<[libc::mmsghdr; SLOTS]> = Box::new(unsafe { std::mem::zeroed() });
+        for (slot, part) in bytes.chunks_exact_mut(SLOT_LENGTH).zip(parts.iter_mut()) {
+            part.iov_base = slot.as_mut_ptr().cast();
+        }
+        // None of these is ever moved or made longer.
+        for (i, header) in headers.iter_mut().enumerate() {
+            header.msg_hdr.msg_iov = &raw mut parts[i];
+            header.msg_hdr.msg_name = addresses[i].as_mut_ptr().cast();
+            header.msg_hdr.msg_control = controls[i].0.as_mut_ptr().cast();
+        }
+        Self { bytes, addresses, controls, parts, headers }
+    }
+
+    /// Receives as many datagrams as there are, into the slots from `first` on; yields how many.
+    pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>, first: usize) -> Result<usize, Errno> {
+        for (part, header) in self.parts[first..].iter_mut().zip(&mut self.headers[first..]) {
+            part.iov_len = SLOT_LENGTH;
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_namelen = ADDRESS_LENGTH as u32;
+            header.msg_hdr.msg_controllen = CONTROL_LENGTH as _;
+        }
+        let headers = &mut self.headers[first..];
+        // SAFETY: as many headers as are said, each pointing to memory of ours, of the lengths that were just set.
+        let count = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                headers.as_mut_ptr(),
+                headers.len() as u32,
+                libc::MSG_DONTWAIT as _,
+                ptr::null_mut(),
+            )
+        };
+        Errno::result(count).map(|count| count.unsigned_abs() as usize)
+    }
+
+    /// How many bytes a received datagram has.
+    pub(crate) fn length(&self, slot: usize) -> usize {
+        (self.headers[slot].msg_len as usize).min(SLOT_LENGTH)
+    }
+
+    /// Where a received datagram came from.
+    pub(crate) fn route(&self, slot: usize) -> Option<Route> {
+        let client = socket_bytes::address(&self.addresses[slot])?;
+        let length = CONTROL_LENGTH.min(self.headers[slot].msg_hdr.msg_controllen as _);
+        Some(Route { client, local: socket_bytes::local_address(&self.controls[slot].0[..length]) })
+    }
+
+    /// Sends received datagrams on: to the socket's peer, or back along `routes`, one for each slot. Yields how many
+    /// of them were taken.
+    pub(crate) fn send(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        slots: Range<usize>,
+        routes: Option<&[Route]>,
+    ) -> Result<usize, Errno> {
+        for slot in slots.clone() {
+            self.parts[slot].iov_len = self.length(slot);
+            self.direct(slot, routes.and_then(|routes| routes.get(slot)), None);
+        }
+        self.send_headers(socket, slots)
+    }
+
+    /// Sends received datagrams of one route as a single one, to be cut by the kernel into `segment` bytes each. The
+    /// slots must have been found [`mergeable`](Self::mergeable).
+    pub(crate) fn send_merged(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        slots: Range<usize>,
+        route: Option<&Route>,
+        segment: u16,
+    ) -> Result<(), Errno> {
+        for slot in slots.clone() {
+            self.parts[slot].iov_len = self.length(slot);
+        }
+        self.direct(slots.start, route, Some(segment));
+        self.headers[slots.start].msg_hdr.msg_iovlen = slots.len() as _;
+        let lengths = self.headers[slots.start].msg_len;
+        let result = self.send_headers(socket, slots.start..slots.start + 1).map(drop);
+        // The kernel has put down the sum.
+        self.headers[slots.start].msg_len = lengths;
+        result
+    }
+
+    /// The bytes of each datagram, if the kernel can cut them all from one: of equal length, but for the last.
+    pub(crate) fn mergeable(&self, slots: Range<usize>) -> Option<u16> {
+        let segment = self.length(slots.start);
+        let last = slots.end.checked_sub(1)?;
+        let equal = slots.clone().all(|slot| slot == last || self.length(slot) == segment);
+        let fits = segment * slots.len() <= MERGED_MAX && (1..=segment).contains(&self.length(last));
+        (slots.len() > 1 && equal && fits).then_some(segment as u16)
+    }
+
+    fn direct(&mut self, slot: usize, route: Option<&Route>, segment: Option<u16>) {
+        let mut control = ControlWriter::new(&mut self.controls[slot].0);
+        let header = &mut self.headers[slot].msg_hdr;
+        header.msg_iovlen = 1;
+        header.msg_namelen = 0;
+        if let Some(route) = route {
+            header.msg_namelen = socket_bytes::put_address(route.client, &mut self.addresses[slot]);
+            if let Some(local) = route.local {
+                control = control.source(local);
+            }
+        }
+        if let Some(segment) = segment {
+            control = control.segment(segment);
+        }
+        header.msg_controllen = control.length() as _;
+    }
+
+    fn send_headers(&mut self, socket: BorrowedFd<'_>, slots: Range<usize>) -> Result<usize, Errno> {
+        let headers = &mut self.headers[slots];
+        // SAFETY: as many headers as are said, each pointing to memory of ours, of at least the lengths it names.
+        let count = unsafe {
+            libc::sendmmsg(
+                socket.as_raw_fd(),
+                headers.as_mut_ptr(),
+                headers.len() as u32,
+                (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
+            )
+        };
+        Errno::result(count).map(|count| count.unsigned_abs() as usize)
+    }
+}
+
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Batch({} bytes)", self.bytes.len())
+    }
+}
