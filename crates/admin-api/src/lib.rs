@@ -12,7 +12,13 @@
 //! | `GET /readyz` | [`Readiness`], 200 or 503 |
 //! | `GET /healthz` | `ok`, 200 as long as the registrar's loop turns |
 //!
-//! Deliberately absent: HTTP itself, and any way to change something.
+//! Changes are made on the admin socket:
+//!
+//! | request | what it does |
+//! |---|---|
+//! | `POST /api/v1/leave` | takes back what outlives the registrar, and ends it; 204, or 500 with an [`Error`] |
+//!
+//! Deliberately absent: HTTP itself.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -21,6 +27,9 @@ use serde::{Deserialize, Serialize};
 
 /// The read API's address unless configured otherwise.
 pub const DEFAULT_HTTP_ADDRESS: &str = "127.0.0.1:7777";
+
+/// The admin socket's path unless configured otherwise.
+pub const DEFAULT_ADMIN_SOCKET: &str = "/run/envoy-docker-shim/admin.sock";
 
 /// One published port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

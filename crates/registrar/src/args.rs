@@ -34,6 +34,10 @@ pub struct Args {
     #[arg(long, env = "REGISTRAR_SHIM_SOCKET", value_name = "PATH")]
     pub shim_socket: Option<PathBuf>,
 
+    /// The Unix socket where changes are taken, from root alone [default: /run/envoy-docker-shim/admin.sock]
+    #[arg(long, env = "REGISTRAR_ADMIN_SOCKET", value_name = "PATH")]
+    pub admin_socket: Option<PathBuf>,
+
     /// Where Envoy subscribes: unix:PATH, or ADDRESS:PORT (whoever can reach that port can read all of it)
     /// [default: unix:/run/envoy-docker-shim/xds.sock]
     #[arg(long, env = "REGISTRAR_XDS_LISTEN", value_name = "ADDRESS")]
@@ -137,6 +141,7 @@ impl Args {
             config: self.config,
             check_config: self.check_config,
             shim_socket: self.shim_socket.or(file.shim_socket),
+            admin_socket: self.admin_socket.or(file.admin_socket),
             xds_listen: self.xds_listen.or(file.xds_listen),
             envoy_user: self.envoy_user.or(file.envoy_user),
             http_listen: self.http_listen.or(file.http_listen),

@@ -25,6 +25,8 @@ const OTLP_HTTP_PORT: u16 = 4318;
 pub struct Config {
     /// Where shims register.
     pub shim_socket: PathBuf,
+    /// Where changes are taken.
+    pub admin_socket: PathBuf,
     /// Where Envoy subscribes.
     pub xds_listen: XdsListen,
     /// The uid of Envoy.
@@ -91,6 +93,7 @@ impl Config {
             defaults: defaults(&args)?,
             capture: with("capture", args.capture, "auto", asked_capture)?,
             shim_socket: args.shim_socket.unwrap_or_else(|| shim_wire::DEFAULT_SOCKET.into()),
+            admin_socket: args.admin_socket.unwrap_or_else(|| admin_api::DEFAULT_ADMIN_SOCKET.into()),
             xds_listen: with("xds-listen", args.xds_listen, DEFAULT_XDS_LISTEN, xds_listen)?,
             envoy_uid: with("envoy-user", args.envoy_user, "root", uid)?,
             http_listen: with("http-listen", args.http_listen, admin_api::DEFAULT_HTTP_ADDRESS, socket_address)?,

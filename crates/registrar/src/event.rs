@@ -29,6 +29,7 @@ pub(crate) enum Event {
     /// Other programs changed the firewall's rules.
     Firewall(capture::Notice),
     Query(Query),
+    Order(Order),
 }
 
 /// What a shim's connection brought.
@@ -54,6 +55,13 @@ pub(crate) enum Query {
     Ports(oneshot::Sender<PortsReport>),
     Envoy(oneshot::Sender<admin_api::Envoy>),
     Readiness(oneshot::Sender<Waiting>),
+}
+
+/// What an operator wants to be done.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Leave for good. The answer says what could not be undone.
+    Leave(oneshot::Sender<Result<(), String>>),
 }
 
 /// What the loop knows of the ports. Who serves each of them now is the kernel's to say.

@@ -19,7 +19,7 @@ use xds::resources::{self, Settings, names};
 use xds::{Hub, ResourceType, Response, StreamError, StreamId};
 
 use crate::docker::DockerEvent;
-use crate::event::{EnvoysWord, Event, PortsReport, Query, ShimEvent, XdsEvent};
+use crate::event::{EnvoysWord, Event, Order, PortsReport, Query, ShimEvent, XdsEvent};
 use crate::readiness::{DockerState, Missing, Readiness};
 
 /// All that this host's registrar knows.
@@ -36,6 +36,7 @@ pub(crate) struct Host {
     releasing: HashMap<RegistrationId, PublishedPort>,
     streams: HashMap<StreamId, mpsc::Sender<Result<Response, Status>>>,
     last_envoy: Option<(String, String)>,
+    has_left: bool,
 }
 
 impl Host {
@@ -61,14 +62,18 @@ impl Host {
             releasing: HashMap::new(),
             streams: HashMap::new(),
             last_envoy: None,
+            has_left: false,
         }
     }
 
-    /// Turns until there are no more sources of events. `writable` says that an Envoy has taken a response.
+    /// Turns until it is told to leave. `writable` says that an Envoy has taken a response.
     pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Event>, writable: Arc<Notify>) {
         loop {
             self.settle(Instant::now());
             let due = self.handle_timers(Instant::now());
+            if self.has_left {
+                return;
+            }
             tokio::select! {
                 event = events.recv() => match event {
                     Some(event) => {
@@ -93,6 +98,9 @@ impl Host {
             Event::Xds { id, event } => self.handle_xds(id, event, now),
             Event::Firewall(notice) => self.capture.noticed(notice, now),
             Event::Query(query) => self.answer(query),
+            Event::Order(Order::Leave(answer)) => {
+                drop(answer.send(self.leave(now)));
+            }
         }
     }
 
@@ -177,6 +185,13 @@ impl Host {
         if self.streams.is_empty() {
             warn!("no Envoy is connected; it serves what it has, and shims serve the rest");
         }
+    }
+
+    /// Takes back what outlives the registrar. Envoy keeps what it was told, and shims go on serving.
+    fn leave(&mut self, now: Instant) -> Result<(), String> {
+        info!("leaving: traffic takes Docker's own path from now on");
+        self.has_left = true;
+        self.capture.remove_for_good(now).map_err(|error| format!("the firewall's table is still there: {error}"))
     }
 
     fn handle_timers(&mut self, now: Instant) -> Option<Instant> {

@@ -20,6 +20,7 @@ use tracing::warn;
 
 use crate::event::{Event, Query};
 use crate::ports_view::{self, ListenerCounts};
+use crate::query;
 
 #[derive(Clone)]
 struct Api {
@@ -85,10 +86,8 @@ async fn listeners() -> Result<ListenerCounts, String> {
 
 /// Asks the loop.
 async fn ask<T>(api: &Api, query: fn(oneshot::Sender<T>) -> Query) -> Result<T, Response> {
-    let (sender, answer) = oneshot::channel();
-    let stopping = || error(StatusCode::SERVICE_UNAVAILABLE, "the registrar is stopping");
-    api.events.send(Event::Query(query(sender))).await.map_err(|_| stopping())?;
-    answer.await.map_err(|_| stopping())
+    let asked = query::ask(&api.events, |answer| Event::Query(query(answer))).await;
+    asked.map_err(|stopping| error(StatusCode::SERVICE_UNAVAILABLE, &stopping.to_string()))
 }
 
 async fn check_host(State(api): State<Api>, headers: HeaderMap, request: Request, next: Next) -> Response {

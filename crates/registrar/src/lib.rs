@@ -10,6 +10,7 @@
 //! Every edge is a task that turns its bytes into an [`event::Event`] and knows nothing of the others. What is
 //! decided is decided in the crates `catalog` and `xds`.
 
+mod admin;
 pub mod args;
 mod backoff;
 pub mod config;
@@ -21,10 +22,12 @@ mod http;
 mod ports_view;
 #[cfg_attr(not(test), expect(dead_code, reason = "the loop does not check health yet"))]
 mod probe;
-#[cfg_attr(not(test), expect(dead_code, reason = "the loop does not check health yet"))]
-mod probe;
+mod query;
 mod readiness;
 pub mod run;
 mod runtime_files;
 mod shim_socket;
+#[cfg_attr(not(test), expect(dead_code, reason = "the loop does not take static services in yet"))]
+mod static_services;
 mod xds_server;
+mod yaml;

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use capture::Capture;
 use nix::unistd::gethostname;
@@ -20,7 +21,7 @@ use crate::host::Host;
 use crate::readiness::DockerState;
 use crate::runtime_files::{self, Lock, RuntimeFileError};
 use crate::xds_server::XdsServer;
-use crate::{docker, firewall_watch, http, shim_socket};
+use crate::{admin, docker, firewall_watch, http, shim_socket};
 
 /// Why the registrar could not start, or could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +66,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     if let Some(docker_host) = config.docker_host {
         tokio::spawn(docker::run(docker_host, wanted, events.clone()));
     }
+    tokio::spawn(admin::run(sockets.admin, events.clone()));
     tokio::spawn(shim_socket::run(sockets.shims, config.envoy_uid, events.clone()));
     let http_address = sockets.http.local_addr()?;
     tokio::spawn(http::run(sockets.http, own_name(), events.clone()));
@@ -74,15 +76,24 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         envoy_uid = config.envoy_uid, version = env!("CARGO_PKG_VERSION"), "the registrar runs"
     );
     tokio::select! {
-        () = host.run(incoming, writable) => Ok(()),
+        () = host.run(incoming, writable) => {
+            info!("the registrar has left");
+            // The one who asked is to hear of it.
+            tokio::time::sleep(FAREWELL).await;
+            Ok(())
+        }
         ended = serve_xds(sockets.xds, envoys) => Ok(ended?),
         stopped = stop_signal() => Ok(stopped?),
     }
 }
 
+/// How long the answer to an order to leave may take on its way.
+const FAREWELL: Duration = Duration::from_millis(100);
+
 /// All that the registrar listens on.
 struct Sockets {
     shims: tokio::net::UnixListener,
+    admin: tokio::net::UnixListener,
     xds: XdsSocket,
     http: TcpListener,
     _lock: Lock,
@@ -100,17 +111,18 @@ impl Sockets {
         let http = listen("--http-listen", config.http_listen).await?;
         let xds = match &config.xds_listen {
             XdsListen::Tcp(address) => XdsSocket::Tcp(listen("--xds-listen", *address).await?),
-            XdsListen::Unix(path) => XdsSocket::Unix(listen_for_envoy(path, config.envoy_uid)?),
+            XdsListen::Unix(path) => XdsSocket::Unix(listen_for(path, config.envoy_uid)?),
         };
         let own_uid = nix::unistd::geteuid().as_raw();
-        let shims = runtime_files::listen(&config.shim_socket, own_uid)?;
-        Ok(Self { shims, xds, http, _lock: lock })
+        let admin = listen_for(&config.admin_socket, own_uid)?;
+        let shims = listen_for(&config.shim_socket, own_uid)?;
+        Ok(Self { shims, admin, xds, http, _lock: lock })
     }
 }
 
-fn listen_for_envoy(path: &Path, envoy_uid: u32) -> Result<tokio::net::UnixListener, RuntimeFileError> {
+fn listen_for(path: &Path, owner: u32) -> Result<tokio::net::UnixListener, RuntimeFileError> {
     runtime_files::create_folder_of(path)?;
-    runtime_files::listen(path, envoy_uid)
+    runtime_files::listen(path, owner)
 }
 
 async fn listen(option: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {

@@ -74,6 +74,7 @@ fn command(folder: &tempfile::TempDir) -> Command {
     let mut command = Command::new(BINARY);
     command.args(["--docker-host", "none", "--http-listen", "127.0.0.1:0"]);
     command.args(["--shim-socket", &path("registrar.sock"), "--xds-listen", &format!("unix:{}", path("xds.sock"))]);
+    command.args(["--admin-socket", &path("admin.sock")]);
     command
 }
 
@@ -254,6 +255,19 @@ fn a_stopped_registrar_can_be_started_again_on_the_same_sockets() {
     registrar.process = again;
     let socket = registrar.socket();
     wait_until("greeted again", || UnixStream::connect(&socket).is_ok_and(|stream| Shim::on(stream).hear().is_some()));
+}
+
+#[test]
+fn an_order_to_leave_ends_the_registrar_with_success() {
+    let mut registrar = Registrar::start(&[]);
+    let socket = registrar.folder.path().join("admin.sock");
+    assert_eq!(std::fs::metadata(&socket).unwrap().mode() & 0o777, 0o600);
+    let mut stream = UnixStream::connect(&socket).unwrap();
+    stream.write_all(b"POST /api/v1/leave HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+    assert!(registrar.process.wait().unwrap().success());
 }
 
 fn stderr(output: &Output) -> String {

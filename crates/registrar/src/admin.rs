@@ -1,0 +1,37 @@
+//! Changes, by root alone: the admin socket. What can be read is served in `http`.
+
+use admin_api::Error;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use crate::event::{Event, Order};
+use crate::query::{self, Stopping};
+
+/// Serves until the registrar ends.
+pub(crate) async fn run(listener: UnixListener, events: mpsc::Sender<Event>) {
+    let routes = Router::new()
+        .route("/api/v1/leave", post(leave))
+        .fallback(async || failed(StatusCode::NOT_FOUND, "no such change: see shimctl --help"))
+        .with_state(events);
+    if let Err(error) = axum::serve(listener, routes).await {
+        warn!(%error, "the admin socket ended");
+    }
+}
+
+async fn leave(State(events): State<mpsc::Sender<Event>>) -> Response {
+    match query::ask(&events, |answer| Event::Order(Order::Leave(answer))).await {
+        Ok(Ok(())) => StatusCode::NO_CONTENT.into_response(),
+        Ok(Err(reason)) => failed(StatusCode::INTERNAL_SERVER_ERROR, &reason),
+        Err(Stopping) => failed(StatusCode::SERVICE_UNAVAILABLE, &Stopping.to_string()),
+    }
+}
+
+fn failed(status: StatusCode, reason: &str) -> Response {
+    (status, Json(Error { error: reason.to_owned() })).into_response()
+}
