@@ -4,7 +4,8 @@ use std::fs;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use health::{HttpGet, Peer};
+use health::{Checker, HttpGet, Peer, StatusChange};
+use model::Status;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -245,4 +246,67 @@ async fn output_without_end_neither_blocks_nor_grows() {
     assert_eq!((outcome.healthy, outcome.reason.as_str()), (true, "run sh: exited with 0: done"));
     let outcome = run(&sh("exec >&- 2>&-; sleep 0.2; exit 4"), LIMIT).await;
     assert_eq!(outcome.reason.as_str(), "run sh: exited with 4", "a closed output is not the end");
+}
+
+/// Makes the checks of `checker` until an instance's status changes.
+async fn next_change(checker: &mut Checker) -> StatusChange {
+    let (outcomes, mut results) = tokio::sync::mpsc::unbounded_channel();
+    loop {
+        for started in checker.start(Instant::now()) {
+            let outcomes = outcomes.clone();
+            tokio::spawn(async move { outcomes.send((started.id, run(&started.probe, started.timeout).await)) });
+        }
+        let due = checker.next_due().unwrap_or_else(|| Instant::now() + LIMIT);
+        tokio::select! {
+            Some((id, outcome)) = results.recv() => {
+                if let Some(change) = checker.finished(id, outcome, Instant::now()) {
+                    return change;
+                }
+            }
+            () = tokio::time::sleep_until(due.into()) => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn from_labels_to_a_status_by_real_checks() {
+    // The container's own address is this one; what listens at the published port is somebody else's proxy.
+    let container = TcpListener::bind("127.0.0.2:0").await.unwrap();
+    let (_proxy, published) = listen().await;
+    let direct = container.local_addr().unwrap();
+    let labels = [
+        ("ServicePort_80", "9500"),
+        ("HealthCheck", "Tcp"),
+        ("HealthCheckArgs", "{{ host }}:{{ tcp 9500 }}"),
+        ("HealthCheckInterval", "100ms"),
+    ];
+    let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let facts = model::labels::ContainerFacts { labels, ..Default::default() };
+    let announced = facts.announcement(None);
+    let port = health::CheckedPort {
+        protocol: model::Protocol::Tcp,
+        service_port: announced.service_ports.get(&80).copied(),
+        published,
+        direct: Some(direct),
+    };
+    let subject = health::Subject {
+        host_name: "host-1",
+        host_address: published.ip(),
+        host_addresses: &[published.ip()].into(),
+        ports: &[port],
+        docker_health: None,
+    };
+    let plan = health::plan(&announced.check, &subject, health::Policy::default());
+    assert_eq!((plan.check.to_string(), plan.problem), (format!("connect to {direct}"), None));
+
+    let key = model::InstanceKey::from_bytes([1; 6]);
+    let mut checker = Checker::new(health::Limits::default(), 0);
+    assert_eq!(checker.set(key, plan.check, Instant::now()), None);
+    assert_eq!(timeout(LIMIT, next_change(&mut checker)).await.unwrap().status, Status::Alive);
+    drop(container);
+    let change = timeout(LIMIT, next_change(&mut checker)).await.unwrap();
+    assert_eq!((change.key, change.status), (key, Status::Unhealthy), "the proxy that still listens is not asked");
+    assert!(change.reason.as_str().starts_with(&format!("connect to {direct}: ")), "{change:?}");
+    let _container = TcpListener::bind(direct).await.unwrap();
+    assert_eq!(timeout(LIMIT, next_change(&mut checker)).await.unwrap().status, Status::Alive);
 }
