@@ -44,6 +44,11 @@ fn settle(substream: &mut Substream, store: &Store, request: &DeltaDiscoveryRequ
         return None;
     };
     let verdict = substream.ledger.reject(nonce, &error.message, now);
+    // Envoy uses them but would not claim them after a reconnect, and so never be told to remove them. In a response
+    // that it takes as a whole it learns their versions.
+    for name in &verdict.taken {
+        substream.touch(store, name, Why::Asked);
+    }
     for name in &verdict.suspects {
         substream.touch(store, name, Why::Alone);
     }
@@ -72,7 +77,7 @@ fn drop_claims(substream: &mut Substream, store: &Store) {
     }
 }
 
-/// The response for what was taken out of `substream`.
+/// The response for what is to be sent, and what it tells.
 pub(crate) fn response(
     substream: &mut Substream,
     store: &Store,

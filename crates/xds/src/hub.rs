@@ -152,23 +152,22 @@ impl Hub {
     pub fn poll_response(&mut self, id: StreamId) -> Option<Response> {
         let stream = self.streams.get_mut(&id).filter(|_| self.is_serving)?;
         let (response, clusters) = stream.poll(&self.store)?;
-        match stream.services {
-            Services::Ads => stream.clusters_were_sent(&self.store, &clusters),
-            Services::Only(_) => {
-                let node_id = stream.node_id.clone();
-                self.clusters_were_sent_to(&node_id, &clusters);
-            }
+        if stream.services == Services::Only(ResourceType::Cluster) {
+            let node_id = stream.node_id.clone();
+            self.anticipate_endpoints(&node_id, &clusters);
         }
         Some(response)
     }
 
     /// The same Envoy gets its endpoints on another stream.
-    fn clusters_were_sent_to(&mut self, node_id: &str, clusters: &[(Name, Told)]) {
+    fn anticipate_endpoints(&mut self, node_id: &str, clusters: &[(Name, Told)]) {
         let is_sibling = |stream: &&mut Stream| {
             stream.services == Services::Only(ResourceType::Endpoint) && stream.node_id == node_id
         };
         for stream in self.streams.values_mut().filter(is_sibling) {
-            stream.clusters_were_sent(&self.store, clusters);
+            for (name, _) in clusters.iter().filter(|(_, told)| matches!(told, Told::Content(_))) {
+                stream.anticipate_endpoints(&self.store, name);
+            }
         }
     }
 
@@ -178,8 +177,8 @@ impl Hub {
         self.streams.values().filter_map(Stream::next_timeout).min()
     }
 
-    /// Sends again what is due: listeners whose address was taken when Envoy tried to bind it, and Envoy does not
-    /// try again by itself. Afterwards [`Self::poll_response`] may have something.
+    /// Sends what is due: again, listeners whose address was taken when Envoy tried to bind it, as Envoy does not try
+    /// again by itself; and what was held back for the sake of order. Afterwards [`Self::poll_response`] may have something.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.streams.values_mut().for_each(|stream| stream.handle_timeout(&self.store, now));
     }

@@ -39,8 +39,10 @@ impl Told {
 #[derive(Debug)]
 struct Entry {
     told: Told,
-    /// The response that told it; 0 for one of another stream.
+    /// The last response that told it; 0 for one of another stream.
     nonce: u64,
+    /// The first response that told it.
+    since: u64,
     /// The content that the client surely has.
     acknowledged: Option<Version>,
     /// How many times the client has rejected what it was told last.
@@ -61,6 +63,8 @@ struct Rejection {
 pub(crate) struct Verdict {
     /// Resources that the client does not take.
     pub(crate) rejected: Vec<Name>,
+    /// Resources that it took, but without remembering their versions.
+    pub(crate) taken: Vec<Name>,
     /// Resources of a response that was rejected as a whole, any of which may be the cause.
     pub(crate) suspects: Vec<Name>,
 }
@@ -81,7 +85,7 @@ impl Ledger {
     /// The client says that it has this from another stream.
     pub(crate) fn claim(&mut self, name: Name, told: Told) {
         let acknowledged = told.version();
-        self.entries.insert(name, Entry { told, nonce: 0, acknowledged, failures: 0, rejection: None });
+        self.entries.insert(name, Entry { told, nonce: 0, since: 0, acknowledged, failures: 0, rejection: None });
     }
 
     /// Whether the client was last told what is so.
@@ -139,6 +143,19 @@ impl Ledger {
         self.unanswered.len() >= MAX_UNANSWERED
     }
 
+    /// Content that the client has not answered, and the first response that told it.
+    pub(crate) fn under_way(&self) -> impl Iterator<Item = (&Name, u64)> {
+        let names = self.unanswered.iter().flat_map(|(_, names)| names);
+        let content =
+            |name| self.entries.get_key_value(name).filter(|(_, entry)| matches!(entry.told, Told::Content(_)));
+        names.filter_map(content).map(|(name, entry)| (name, entry.since))
+    }
+
+    /// The last response that told of the name; 0 if none did.
+    pub(crate) fn told_at(&self, name: &str) -> u64 {
+        self.entries.get(name).map_or(0, |entry| entry.nonce)
+    }
+
     /// The latest response, and whether the client has answered it.
     pub(crate) fn last_response(&self) -> (u64, bool) {
         (self.last_nonce, self.unanswered.back().is_none_or(|(nonce, _)| *nonce != self.last_nonce))
@@ -170,15 +187,16 @@ impl Ledger {
     }
 
     fn record_one(&mut self, nonce: u64, name: &Name, told: Told) {
-        if self.entries.get(name).is_some_and(|entry| entry.told.version() != told.version()) {
+        let is_news = self.entries.get(name).is_none_or(|entry| entry.told.version() != told.version());
+        if is_news {
             self.pardon(name);
         }
-        match self.entries.get_mut(name) {
-            Some(entry) => (entry.told, entry.nonce) = (told, nonce),
-            None => {
-                let entry = Entry { told, nonce, acknowledged: None, failures: 0, rejection: None };
-                self.entries.insert(Name::clone(name), entry);
-            }
+        let acknowledged = None;
+        let new = || Entry { told: Told::Absent, nonce, since: nonce, acknowledged, failures: 0, rejection: None };
+        let entry = self.entries.entry(Name::clone(name)).or_insert_with(new);
+        (entry.told, entry.nonce) = (told, nonce);
+        if is_news {
+            entry.since = nonce;
         }
     }
 
@@ -207,21 +225,28 @@ impl Ledger {
     /// The client has not taken the response, or parts of it.
     pub(crate) fn reject(&mut self, nonce: u64, message: &str, now: Instant) -> Verdict {
         self.acknowledge(nonce.saturating_sub(1));
-        let Some((nonce, mut names)) = self.pop_unanswered(nonce) else { return Verdict::default() };
-        // What a later response told is decided by the answer to that one.
-        names.retain(|name| self.entries.get(name).is_some_and(|entry| entry.nonce == nonce));
+        let Some((nonce, names)) = self.pop_unanswered(nonce) else { return Verdict::default() };
         let reasons: HashMap<&str, &str> = nack::named(message).collect();
-        if let [only] = &names[..] {
-            self.reject_one(only, reasons.get(&**only).unwrap_or(&message), now);
-            return Verdict { rejected: names, suspects: Vec::new() };
+        let reason = |name: &Name| match &names[..] {
+            [only] => Some(*reasons.get(&**only).unwrap_or(&message)),
+            _ => reasons.get(&**name).copied(),
+        };
+        let is_named = names.iter().any(|name| reason(name).is_some());
+        let mut verdict = Verdict::default();
+        for name in &names {
+            if self.entries.get(name).is_none_or(|entry| entry.nonce != nonce) {
+                // What a later response told is decided by the answer to that one.
+            } else if let Some(reason) = reason(name) {
+                self.reject_one(name, reason, now);
+                verdict.rejected.push(Name::clone(name));
+            } else if is_named {
+                self.settle(nonce, name);
+                verdict.taken.extend(self.content(name).map(|_| Name::clone(name)));
+            } else {
+                verdict.suspects.push(Name::clone(name));
+            }
         }
-        let (rejected, others): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| reasons.contains_key(&**name));
-        if rejected.is_empty() {
-            return Verdict { rejected, suspects: others };
-        }
-        rejected.iter().for_each(|name| self.reject_one(name, reasons[&**name], now));
-        others.iter().for_each(|name| self.settle(nonce, name));
-        Verdict { rejected, suspects: Vec::new() }
+        verdict
     }
 
     /// The client does not take what it was last told of the resource.

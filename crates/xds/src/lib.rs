@@ -25,6 +25,8 @@
 //! | all of it for all Envoys | `hub`, `status` |
 //! | what a port means in Envoy's words | [`resources`] |
 
+#[cfg(test)]
+mod conformance;
 mod delta;
 mod hub;
 mod ledger;

@@ -31,10 +31,13 @@ fn name_and_reason(line: &str) -> Option<(&str, &str)> {
     Some((name.map_or(start, |(_kind, name)| name), reason))
 }
 
-/// Whether it may help to send the same again: the address can become free, or come up. A lack of rights
-/// (`Permission denied`) lasts as long as Envoy does.
+/// Whether it may help to send the same again: the address can become free, or come up; the listener may have
+/// come before its cluster, if an Envoy that reconnects asked for listeners first. A lack of rights (`Permission
+/// denied`) lasts as long as Envoy does.
 pub(crate) fn is_temporary(reason: &str) -> bool {
-    reason.contains("Address already in use") || reason.contains("Cannot assign requested address")
+    ["Address already in use", "Cannot assign requested address", "unknown cluster"]
+        .iter()
+        .any(|text| reason.contains(text))
 }
 
 /// How long to wait after `failures` failed binds, of which there is at least one.
@@ -69,6 +72,7 @@ mod tests {
     fn d38_failed_binds_are_temporary_unless_rights_are_lacking() {
         assert!(is_temporary("cannot bind '127.0.0.1:21210': Address already in use"));
         assert!(is_temporary("cannot bind '192.0.2.9:21231': Cannot assign requested address"));
+        assert!(is_temporary("route: unknown cluster 'local/web/test/0.0.0.0/80'"));
         assert!(!is_temporary("cannot bind '0.0.0.0:80': Permission denied"));
         assert!(!is_temporary("error adding listener named 'bad': address is necessary"));
     }

@@ -57,19 +57,13 @@ fn settle(ledger: &mut Ledger, nonce: u64, request: &DiscoveryRequest, now: Inst
 /// The client has been told nothing on this stream, or says so.
 fn begin(substream: &mut Substream, store: &Store, version: &str) {
     substream.ledger = Ledger::default();
-    let set_version = store.set_version(substream.resource_type);
-    let wants_just_all = substream.subscription.wants_all() && substream.subscription.names_nothing();
-    if wants_just_all && Version::parse(version) == Some(set_version) {
-        for (name, resource) in store.iter(substream.resource_type) {
-            substream.ledger.claim(Name::clone(name), Told::Content(resource.clone()));
-        }
-    } else {
-        ask_again(substream, store);
-    }
+    substream.claimed_set = Version::parse(version);
+    substream.compare_all(store);
+    ask_again(substream, store);
 }
 
 fn ask_again(substream: &mut Substream, store: &Store) {
-    substream.ask_for_all(store);
+    substream.ask_for_names(store);
     substream.must_answer = is_complete_set(substream.resource_type);
 }
 
@@ -80,18 +74,19 @@ fn is_complete_set(resource_type: ResourceType) -> bool {
     }
 }
 
-/// The response for what was taken out of `substream`.
+/// The response for what is to be sent, and what of it the client may not have yet.
 pub(crate) fn response(
     substream: &mut Substream,
     store: &Store,
     part: Part,
     nonce: u64,
 ) -> Option<(DiscoveryResponse, Vec<(Name, Told)>)> {
-    let (bodies, told) = if is_complete_set(substream.resource_type) {
+    let Content { bodies, version, told } = if is_complete_set(substream.resource_type) {
         complete_set(substream, store, part)?
     } else {
         let told = substream.take(store, part)?;
-        (told.iter().map(|(name, told)| assignment(name, told)).collect(), told)
+        let bodies = told.iter().map(|(name, told)| assignment(name, told)).collect();
+        Content { bodies, version: store.set_version(substream.resource_type), told }
     };
     let type_url = substream.resource_type.type_url();
     // The largest number of failures makes a version that no earlier response had.
@@ -101,7 +96,7 @@ pub(crate) fn response(
     };
     let repeats = told.iter().map(failures).max().unwrap_or(0);
     let response = DiscoveryResponse {
-        version_info: store.set_version(substream.resource_type).text(repeats),
+        version_info: version.text(repeats),
         resources: bodies.into_iter().map(|value| Any { type_url: type_url.to_owned(), value }).collect(),
         type_url: type_url.to_owned(),
         nonce: nonce.to_string(),
@@ -120,31 +115,59 @@ fn assignment(name: &Name, told: &Told) -> Vec<u8> {
     }
 }
 
-/// Everything that the client wants, and of it what it may not have yet. Where only upserts are to be sent, what
-/// is to go stays in the set.
-fn complete_set(substream: &mut Substream, store: &Store, part: Part) -> Option<(Vec<Vec<u8>>, Vec<(Name, Told)>)> {
+/// What a response holds.
+struct Content {
+    /// The encoded resources.
+    bodies: Vec<Vec<u8>>,
+    /// The version of the set.
+    version: Version,
+    /// What the client may not have yet: the answer to this response decides.
+    told: Vec<(Name, Told)>,
+}
+
+/// Everything that the client wants. Where only upserts are to be sent, what is to go stays in the set.
+fn complete_set(substream: &mut Substream, store: &Store, part: Part) -> Option<Content> {
+    adopt_claim(substream, store);
     let upserts_due = !substream.upserts.is_empty() || substream.owes_empty_answer();
     let removals_due = !substream.removals.is_empty();
     if !(part.upserts() && upserts_due || part.removals() && removals_due) {
         return None;
     }
-    let mut bodies = Vec::new();
-    let mut told = Vec::new();
+    let version = store.set_version(substream.resource_type);
+    let mut content = Content { bodies: Vec::new(), version, told: Vec::new() };
+    let upserts = std::mem::take(&mut substream.upserts);
     let wanted = store.iter(substream.resource_type).filter(|(name, _)| substream.subscription.wants(name));
     for (name, resource) in wanted {
-        bodies.push(resource.body.to_vec());
-        if substream.upserts.contains_key(name) || !substream.ledger.is_settled(name) {
-            told.push((Name::clone(name), Told::Content(resource.clone())));
+        content.bodies.push(resource.body.to_vec());
+        if upserts.contains_key(name) || !substream.ledger.is_settled(name) {
+            content.told.push((Name::clone(name), Told::Content(resource.clone())));
         }
     }
     if part.removals() {
         let removals = std::mem::take(&mut substream.removals);
-        told.extend(removals.into_keys().map(|name| (name, Told::Absent)));
+        content.told.extend(removals.into_keys().map(|name| (name, Told::Absent)));
     } else {
-        let staying = substream.removals.keys().filter_map(|name| substream.ledger.content(name));
-        bodies.extend(staying.map(|resource| resource.body.to_vec()));
+        let staying = substream.removals.keys();
+        for (name, resource) in staying.filter_map(|name| Some((name, substream.ledger.content(name)?))) {
+            content.bodies.push(resource.body.to_vec());
+            content.version = content.version.with(name, resource);
+        }
+    }
+    substream.must_answer = false;
+    Some(content)
+}
+
+/// Where the client has everything from another stream, nothing is sent. This is decided only now because
+/// requests may come before the store is filled.
+fn adopt_claim(substream: &mut Substream, store: &Store) {
+    let Some(claimed) = substream.claimed_set.take() else { return };
+    let wants_just_all = substream.subscription.wants_all() && substream.subscription.names_nothing();
+    if !wants_just_all || claimed != store.set_version(substream.resource_type) {
+        return;
+    }
+    for (name, resource) in store.iter(substream.resource_type) {
+        substream.ledger.claim(Name::clone(name), Told::Content(resource.clone()));
     }
     substream.upserts.clear();
     substream.must_answer = false;
-    Some((bodies, told))
 }

@@ -40,10 +40,19 @@ pub(crate) struct Resource {
 pub(crate) struct Version(u64);
 
 impl Version {
-    fn of(content: impl Hash) -> Self {
+    pub(crate) fn of(content: impl Hash) -> Self {
         let mut hasher = DefaultHasher::new();
         content.hash(&mut hasher);
         Self(hasher.finish())
+    }
+
+    fn of_member(self, name: &str) -> Self {
+        Self::of((name, self.0))
+    }
+
+    /// The version of a set that has this one and one more resource.
+    pub(crate) fn with(self, name: &str, resource: &Resource) -> Self {
+        Self(self.0.wrapping_add(resource.version.of_member(name).0))
     }
 
     /// As Envoy sees it. `repeats` makes a new version of the same content.
@@ -90,7 +99,7 @@ impl Store {
     /// Keeps the version of the set up to date without looking at the rest of the set: it is a sum.
     fn count_in(&mut self, resource_type: ResourceType, name: &str, version: Version, add: fn(u64, u64) -> u64) {
         let set_version = &mut self.set_versions[resource_type];
-        *set_version = add(*set_version, Version::of((name, version.0)).0);
+        *set_version = add(*set_version, version.of_member(name).0);
     }
 
     pub(crate) fn get(&self, resource_type: ResourceType, name: &str) -> Option<&Arc<Resource>> {

@@ -1,6 +1,6 @@
 //! One stream of one Envoy: its kinds of resources, and the order between them.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
@@ -41,6 +41,10 @@ pub enum Response {
     Sotw(DiscoveryResponse),
 }
 
+/// How long listeners wait for clusters to be asked for first. An Envoy that reconnects asks for all kinds at once
+/// but in any order; a client that wants listeners alone gets them after this time.
+const CLUSTERS_FIRST: Duration = Duration::from_millis(300);
+
 /// The order of sending: make before break. Envoy takes responses in this order, so none waits for an answer;
 /// it even must not, as Envoy answers for a cluster only when that has its endpoints.
 const STEPS: [(ResourceType, Part); 5] = [
@@ -61,6 +65,8 @@ pub(crate) struct Stream {
     pub(crate) envoy_version: String,
     pub(crate) substreams: PerType<Substream>,
     last_nonce: u64,
+    /// Until when listeners are held back.
+    listeners_wait: Option<Instant>,
 }
 
 /// A response, and which Envoy clusters it tells of.
@@ -75,6 +81,7 @@ impl Stream {
             envoy_version: String::new(),
             substreams: PerType::new(Substream::new),
             last_nonce: 0,
+            listeners_wait: None,
         }
     }
 
@@ -97,6 +104,7 @@ impl Stream {
         self.node_id = node.id;
     }
 
+    /// Takes in a request of a delta stream. Returns what it rejects, if it does.
     pub(crate) fn handle_delta(
         &mut self,
         store: &Store,
@@ -104,9 +112,13 @@ impl Stream {
         request: DeltaDiscoveryRequest,
         now: Instant,
     ) -> Result<Option<Verdict>, StreamError> {
-        delta::handle(&mut self.substreams[resource_type], store, request, now)
+        let listened = self.asks_for(ResourceType::Listener);
+        let verdict = delta::handle(&mut self.substreams[resource_type], store, request, now)?;
+        self.order_kinds(listened, now);
+        Ok(verdict)
     }
 
+    /// The same for a state-of-the-world stream.
     pub(crate) fn handle_sotw(
         &mut self,
         store: &Store,
@@ -114,7 +126,23 @@ impl Stream {
         request: DiscoveryRequest,
         now: Instant,
     ) -> Result<Option<Verdict>, StreamError> {
-        sotw::handle(&mut self.substreams[resource_type], store, request, now)
+        let listened = self.asks_for(ResourceType::Listener);
+        let verdict = sotw::handle(&mut self.substreams[resource_type], store, request, now)?;
+        self.order_kinds(listened, now);
+        Ok(verdict)
+    }
+
+    fn asks_for(&self, resource_type: ResourceType) -> bool {
+        self.substreams[resource_type].requested
+    }
+
+    /// Sees to the order between kinds when the client may have asked for one more.
+    fn order_kinds(&mut self, listened: bool, now: Instant) {
+        if self.asks_for(ResourceType::Cluster) || self.services != Services::Ads {
+            self.listeners_wait = None;
+        } else if self.asks_for(ResourceType::Listener) && !listened {
+            self.listeners_wait = Some(now + CLUSTERS_FIRST);
+        }
     }
 
     /// A resource changed.
@@ -127,10 +155,14 @@ impl Stream {
         if self.substreams.iter().any(|substream| substream.ledger.is_full()) {
             return None;
         }
+        self.supply_endpoints(store);
         STEPS.into_iter().find_map(|(resource_type, part)| self.step(store, resource_type, part))
     }
 
     fn step(&mut self, store: &Store, resource_type: ResourceType, part: Part) -> Option<Sent> {
+        if resource_type == ResourceType::Listener && self.listeners_wait.is_some() {
+            return None;
+        }
         let nonce = self.last_nonce + 1;
         let substream = &mut self.substreams[resource_type];
         let (response, told) = match self.variant {
@@ -145,32 +177,42 @@ impl Stream {
         };
         self.last_nonce = nonce;
         let clusters = if resource_type == ResourceType::Cluster { told } else { Vec::new() };
+        for (name, _) in clusters.iter().filter(|(_, told)| matches!(told, Told::Absent)) {
+            // Envoy drops the endpoints of a removed cluster by itself.
+            self.substreams[ResourceType::Endpoint].cancel(name);
+        }
         Some((response, clusters))
     }
 
-    /// Sees to it that the endpoints of Envoy clusters follow the clusters at once. A cluster that is changed
-    /// waits for its endpoints, and Envoy, which has them, does not ask (delta); a new one gets them without a
-    /// further round trip. While Envoy loads its first clusters it does not listen for endpoints yet.
-    pub(crate) fn clusters_were_sent(&mut self, store: &Store, clusters: &[(Name, Told)]) {
-        let listens = [ResourceType::Endpoint, ResourceType::Listener];
-        if !listens.into_iter().any(|resource_type| self.substreams[resource_type].requested) {
+    /// Sees to it that the endpoints of clusters that the client may not have yet follow these at once. A cluster
+    /// that is changed waits for its endpoints, and Envoy, which has them, does not ask (delta); a new one gets them
+    /// before a listener leads to it. While Envoy loads its first clusters it does not listen for endpoints yet.
+    fn supply_endpoints(&mut self, store: &Store) {
+        if !self.asks_for(ResourceType::Endpoint) && !self.asks_for(ResourceType::Listener) {
             return;
         }
-        let endpoints = &mut self.substreams[ResourceType::Endpoint];
-        for (name, told) in clusters {
-            match told {
-                Told::Content(_) => endpoints.anticipate(store, name),
-                Told::Absent | Told::Elsewhere(_) => endpoints.forget(name),
-            }
+        let endpoints = &self.substreams[ResourceType::Endpoint].ledger;
+        let clusters = self.substreams[ResourceType::Cluster].ledger.under_way();
+        let lacking = clusters.filter(|(name, since)| endpoints.told_at(name) < *since);
+        let lacking: Vec<Name> = lacking.map(|(name, _)| Name::clone(name)).collect();
+        for name in lacking {
+            self.anticipate_endpoints(store, &name);
         }
     }
 
+    /// Sends the endpoints of this cluster, though they may be unchanged or not asked for.
+    pub(crate) fn anticipate_endpoints(&mut self, store: &Store, cluster: &Name) {
+        self.substreams[ResourceType::Endpoint].anticipate(store, cluster);
+    }
+
     pub(crate) fn handle_timeout(&mut self, store: &Store, now: Instant) {
+        self.listeners_wait = self.listeners_wait.filter(|end| *end > now);
         self.substreams.iter_mut().for_each(|substream| substream.handle_timeout(store, now));
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        self.substreams.iter().filter_map(|substream| substream.ledger.next_retry()).min()
+        let retries = self.substreams.iter().filter_map(|substream| substream.ledger.next_retry());
+        retries.chain(self.listeners_wait).min()
     }
 
     pub(crate) fn is_in_sync(&self) -> bool {

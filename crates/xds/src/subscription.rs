@@ -36,16 +36,18 @@ pub(crate) struct Subscription {
     legacy_wildcard_allowed: bool,
     all: bool,
     names: HashSet<Name>,
+    /// Names that the client has not asked for yet, but will.
+    anticipated: HashSet<Name>,
 }
 
 impl Subscription {
     pub(crate) fn new(resource_type: ResourceType) -> Self {
         let legacy_wildcard_allowed = resource_type != ResourceType::Endpoint;
-        Self { legacy_wildcard_allowed, all: false, names: HashSet::new() }
+        Self { legacy_wildcard_allowed, all: false, names: HashSet::new(), anticipated: HashSet::new() }
     }
 
     pub(crate) fn wants(&self, name: &str) -> bool {
-        self.all || self.names.contains(name)
+        self.all || self.names.contains(name) || self.anticipated.contains(name)
     }
 
     pub(crate) fn wants_all(&self) -> bool {
@@ -57,13 +59,17 @@ impl Subscription {
         self.names.is_empty()
     }
 
-    /// Counts the name as asked for, because the client is about to.
-    pub(crate) fn add(&mut self, name: Name) {
-        self.names.insert(name);
+    /// Counts the name as wanted, because the client is about to ask for it. When it does, it is answered
+    /// nevertheless: it may not have been listening yet.
+    pub(crate) fn anticipate(&mut self, name: Name) {
+        if !self.names.contains(&name) {
+            self.anticipated.insert(name);
+        }
     }
 
-    pub(crate) fn remove(&mut self, name: &str) {
-        self.names.remove(name);
+    /// The client will not ask for the name after all.
+    pub(crate) fn cancel(&mut self, name: &str) {
+        self.anticipated.remove(name);
     }
 
     /// Takes in the lists of a delta request. `first`: it is the first of its kind on the stream.
@@ -83,6 +89,7 @@ impl Subscription {
                 (self.all, interest.all_asked) = (true, true);
             } else {
                 let name = Name::from(name);
+                self.anticipated.remove(&name);
                 self.names.insert(Name::clone(&name));
                 interest.asked.push(name);
             }
@@ -92,8 +99,9 @@ impl Subscription {
             if name == WILDCARD {
                 interest.all_dropped = self.all;
                 (self.all, interest.all_asked) = (false, false);
-            } else if let Some(name) = self.names.take(name.as_str()) {
-                interest.dropped.push(name);
+            } else {
+                let known = self.names.take(name.as_str()).or_else(|| self.anticipated.take(name.as_str()));
+                interest.dropped.extend(known);
             }
         }
         interest.asked.retain(|name| self.names.contains(name));
@@ -112,8 +120,8 @@ impl Subscription {
             all_asked: all && !self.all,
             all_dropped: self.all && !all,
         };
-        self.all = all;
-        self.names = names;
+        interest.asked.iter().for_each(|name| self.cancel(name));
+        (self.all, self.names) = (all, names);
         Ok(interest)
     }
 
@@ -172,8 +180,9 @@ mod tests {
     #[test]
     fn d02_to_d04_and_d10_to_d12_lists_of_a_delta_request_add_and_take_away() {
         use ResourceType::{Endpoint, Listener};
-        // Kind, then: subscribe, unsubscribe, what is wanted with it.
-        let cases: [(_, &[(&str, &str, &str)]); 6] = [
+        /// Subscribe, unsubscribe, and what is wanted then.
+        type Step = (&'static str, &'static str, &'static str);
+        let cases: [(_, &[Step]); 6] = [
             (Listener, &[("", "", "*"), ("A", "", "* A"), ("", "*", "A"), ("", "A", "")]),
             (Listener, &[("*", "*", ""), ("", "", "")]),
             (Listener, &[("*", "", "*"), ("", "B", "*"), ("", "", "*")]),

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::ResourceType;
 use crate::ledger::{Ledger, Told};
-use crate::store::{Name, Resource, Store};
+use crate::store::{Name, Resource, Store, Version};
 use crate::subscription::{Interest, Subscription};
 
 /// The most resources in one response, where it may be split.
@@ -62,6 +62,8 @@ pub(crate) struct Substream {
     pub(crate) removals: BTreeMap<Name, Why>,
     /// The client waits for a response even if nothing is in it.
     pub(crate) must_answer: bool,
+    /// The version of the complete set that the client says it has from another stream.
+    pub(crate) claimed_set: Option<Version>,
 }
 
 impl Substream {
@@ -74,6 +76,7 @@ impl Substream {
             upserts: BTreeMap::new(),
             removals: BTreeMap::new(),
             must_answer: false,
+            claimed_set: None,
         }
     }
 
@@ -97,19 +100,24 @@ impl Substream {
         self.upserts.remove(name).or_else(|| self.removals.remove(name))
     }
 
-    /// The client neither wants the name nor has it.
+    /// The client does not have the name any longer, or does not want it.
     pub(crate) fn forget(&mut self, name: &str) {
-        self.subscription.remove(name);
         self.unqueue(name);
         self.ledger.forget(name);
     }
 
     /// Sends the name although the client has not asked for it yet: it will.
     pub(crate) fn anticipate(&mut self, store: &Store, name: &Name) {
+        self.subscription.anticipate(Name::clone(name));
         if store.get(self.resource_type, name).is_some() {
-            self.subscription.add(Name::clone(name));
             self.touch(store, name, Why::Asked);
         }
+    }
+
+    /// The client drops the name by itself.
+    pub(crate) fn cancel(&mut self, name: &str) {
+        self.subscription.cancel(name);
+        self.forget(name);
     }
 
     /// Does what a change of the subscription asks for.
@@ -132,7 +140,7 @@ impl Substream {
         }
     }
 
-    /// Finds every difference between what the client has and what it is to have.
+    /// Finds every difference between what the client has and, under a wildcard, what it is to have.
     pub(crate) fn compare_all(&mut self, store: &Store) {
         let had: Vec<Name> = self.ledger.names().cloned().collect();
         for name in store.iter(self.resource_type).map(|(name, _)| name).chain(&had) {
@@ -140,12 +148,11 @@ impl Substream {
         }
     }
 
-    /// Everything that the client wants is to be sent, whatever it has.
-    pub(crate) fn ask_for_all(&mut self, store: &Store) {
-        let named: Vec<Name> = self.subscription.iter().cloned().collect();
-        let all = self.subscription.wants_all().then(|| store.iter(self.resource_type).map(|(name, _)| name));
-        for name in all.into_iter().flatten().chain(&named) {
-            self.touch(store, name, Why::Asked);
+    /// Everything that the client asks for by name is to be sent, whatever it has.
+    pub(crate) fn ask_for_names(&mut self, store: &Store) {
+        let names: Vec<Name> = self.subscription.iter().cloned().collect();
+        for name in names {
+            self.touch(store, &name, Why::Asked);
         }
     }
 
