@@ -1,5 +1,6 @@
 //! The command line, and what its help says.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -11,6 +12,7 @@ Examples:
   shimctl --output json ports | jq -r '.[] | select(.problem) | .problem'
   shimctl --address 127.0.0.1:7778 ports
   sudo shimctl resync                 have every shim announce its port again
+  sudo shimctl leave                  have Docker's own path serve all ports, and end the registrar
 
 Exit codes: 0; 1 for a failure, with the reason on standard error; 2 for a wrong command line.";
 
@@ -56,6 +58,14 @@ pub(crate) enum Command {
         #[arg(long, value_name = "SECONDS", value_parser = timeout, default_value = "5")]
         timeout: Duration,
     },
+
+    /// Takes this host out: Docker's own path serves all ports, and the registrar ends
+    #[command(long_about = LEAVE_HELP)]
+    Leave {
+        /// The registrar's socket for changes (its --admin-socket)
+        #[arg(long, value_name = "PATH", default_value = admin_api::DEFAULT_ADMIN_SOCKET)]
+        admin_socket: PathBuf,
+    },
 }
 
 const PORTS_HELP: &str = "\
@@ -74,6 +84,17 @@ Shims announce themselves after a restart of the registrar without being told; t
 when that is in doubt. It looks for processes of the program envoy-docker-shim in this network namespace, sends \
 each SIGHUP, and names those that the registrar does not list in time; then it exits with 1. Traffic is not touched. \
 Needs root.";
+
+const LEAVE_HELP: &str = "\
+Takes this host out: Docker's own path serves all ports, and the registrar ends.
+
+The registrar deletes its table in the kernel's firewall, so that where Docker's firewall is on, traffic from other \
+hosts takes Docker's own path from this moment; established connections live on. Then it ends, with exit code 0, so \
+that systemd does not start it again before the next boot or systemctl start. Envoy and the shims go on serving what \
+comes to them. Needs root.
+
+Where no registrar runs, nft delete table inet envoy-docker-shim does the same; without a registrar the table has \
+no effect after a minute anyway.";
 
 /// The longest that `resync` waits: an hour. More is a slip of the finger.
 const TIMEOUT_MAX_SECONDS: u64 = 3600;

@@ -120,7 +120,7 @@ fn reason(error: ureq::Error, timeout: Duration) -> String {
 }
 
 /// The words of an error's body: the API's own, or the beginning of whatever it is.
-fn message_of(body: &str) -> String {
+pub(crate) fn message_of(body: &str) -> String {
     match serde_json::from_str::<admin_api::Error>(body) {
         Ok(error) => error.error,
         Err(_) => body.trim().chars().take(EXCERPT_MAX_LENGTH).flat_map(char::escape_debug).collect(),

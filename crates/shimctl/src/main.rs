@@ -1,10 +1,12 @@
 //! `shimctl`, the operator's command line: asks the registrar on this host, and shows what it answers.
 //!
 //! `args` is what can be asked, `client` how it is asked, `show_ports` and `show_envoy` how the answers look.
-//! `resync` is the one command that does something: `process` finds shims, `reannounced` judges the outcome.
+//! `resync` and `leave` do something. For `resync`, `process` finds shims and `reannounced` judges the outcome;
+//! orders such as `leave` go over the registrar's `admin_socket`.
 //!
 //! Exit codes: 0, or 1 for a failure, or 2 (clap's own) for a wrong command line.
 
+mod admin_socket;
 mod args;
 mod client;
 mod process;
@@ -15,6 +17,7 @@ mod show_ports;
 mod table;
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
         Command::Ports => show(&client, "/api/v1/ports", args.output, |ports: &Vec<_>| show_ports::table_of(ports)),
         Command::Envoy => show(&client, "/api/v1/envoy", args.output, |envoy| show_envoy::text(envoy, now_ms())),
         Command::Resync { timeout } => resync::run(&client, timeout, args.output),
+        Command::Leave { admin_socket } => leave(&admin_socket),
     };
     match succeeded {
         Ok(true) => ExitCode::SUCCESS,
@@ -55,6 +59,13 @@ fn show<T: DeserializeOwned>(
         Output::Table => in_words(&answer.parse::<T>().map_err(|error: ClientError| error.to_string())?),
     };
     print(&text)
+}
+
+/// Has the registrar take back what outlives it, and end.
+fn leave(admin_socket: &Path) -> Result<bool, String> {
+    admin_socket::order(admin_socket, "POST", "/api/v1/leave").map_err(|error| error.to_string())?;
+    complain("the registrar has left: Docker's own path serves from now on");
+    Ok(true)
 }
 
 /// Writes to standard output. A reader that has seen enough, such as `head`, is no failure.
