@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | `ServicePort_N` | container port N is this service's port P in the whole cluster; 0: none | none |
 //! | `HealthCheck` | `HttpGet`, `Tcp`, `External`, `AlwaysSuccessful` | by what the container is, see the crate `health` |
-//! | `HealthCheckArgs` | the check's URL, address or command line | by the check |
+//! | `HealthCheckArgs` | `HttpGet`: a URL or path; `Tcp`: address:port; `External`: a command line | the container's lowest service port, path `/`; `External` needs one |
 //! | `HealthCheckInterval`, `HealthCheckTimeout` | durations such as `3s`, `500ms`, `1m` | `3s`, `3s` |
 //! | `HealthCheckRise`, `HealthCheckFall` | how many results in a row count | `1`, `2` |
 //! | `SidecarDiscover` | `false`: neither announced nor given a service port | `true` |

@@ -241,7 +241,9 @@ async fn a_dropped_command_is_killed_and_leaves_no_entry_behind() {
 #[tokio::test]
 async fn output_without_end_neither_blocks_nor_grows() {
     let outcome = run(&sh("yes babble"), SHORT).await;
-    assert_eq!(outcome.reason.as_str(), "run sh: no answer within 300ms: babble");
+    let last_line = outcome.reason.as_str().strip_prefix("run sh: no answer within 300ms: ");
+    // Killed in the middle of a line, maybe.
+    assert!(last_line.is_some_and(|line| "babble".starts_with(line)), "{outcome:?}");
     let outcome = run(&sh("head -c 1000000 /dev/zero; echo; echo done"), LIMIT).await;
     assert_eq!((outcome.healthy, outcome.reason.as_str()), (true, "run sh: exited with 0: done"));
     let outcome = run(&sh("exec >&- 2>&-; sleep 0.2; exit 4"), LIMIT).await;
