@@ -74,6 +74,7 @@ struct Options {
     firewall: bool,
     ipv6_network: bool,
     live_restore: bool,
+    dockerd_arguments: Vec<String>,
     proxy: Proxy,
     registrar: bool,
     registrar_arguments: Vec<String>,
@@ -88,6 +89,7 @@ impl<'a> HostBuilder<'a> {
             firewall: false,
             ipv6_network: false,
             live_restore: false,
+            dockerd_arguments: Vec::new(),
             proxy: Proxy::Shim,
             registrar: true,
             registrar_arguments: Vec::new(),
@@ -122,6 +124,13 @@ impl<'a> HostBuilder<'a> {
     #[must_use]
     pub fn live_restore(mut self) -> Self {
         self.options.live_restore = true;
+        self
+    }
+
+    /// Further arguments for dockerd.
+    #[must_use]
+    pub fn dockerd_arguments(mut self, arguments: &[&str]) -> Self {
+        self.options.dockerd_arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         self
     }
 

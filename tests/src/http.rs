@@ -194,6 +194,20 @@ fn joined(mut rest: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
+/// Whether a request came to the lab's program through Envoy in `http` mode, which adds this header.
+#[must_use]
+pub fn passed_envoy(answer: &Response) -> bool {
+    request_header(answer, "x-forwarded-for").is_some()
+}
+
+/// A header of the request as the lab's program got it.
+#[must_use]
+pub fn request_header(answer: &Response, name: &str) -> Option<String> {
+    let headers = answer.json()["headers"].as_array().cloned().unwrap_or_default();
+    let is_it = |header: &Value| header[0].as_str().is_some_and(|own| own.eq_ignore_ascii_case(name));
+    headers.iter().find(|header| is_it(header)).and_then(|header| header[1].as_str().map(ToOwned::to_owned))
+}
+
 /// A text as it may stand in a URL's query.
 #[must_use]
 pub fn escaped(text: &str) -> String {

@@ -46,3 +46,22 @@ pub mod wait;
 pub use host::{Docker, Host, HostBuilder, Proxy};
 pub use network::{Client, Lab};
 pub use wait::eventually;
+
+/// Makes a test of each function for each dockerd: `THEME::docker_20::NAME` and `THEME::docker_current::NAME`.
+#[macro_export]
+macro_rules! on_both_dockers {
+    ($($name:ident),+ $(,)?) => {
+        mod docker_20 {
+            $(#[test]
+            fn $name() {
+                super::$name($crate::Docker::V20);
+            })+
+        }
+        mod docker_current {
+            $(#[test]
+            fn $name() {
+                super::$name($crate::Docker::Current);
+            })+
+        }
+    };
+}

@@ -30,6 +30,8 @@ pub struct Outcomes {
     pub timed_out: u64,
     /// Whatever else, by its message.
     pub other: BTreeMap<String, u64>,
+    /// The longest time without any answer with status 200.
+    pub longest_gap: Duration,
 }
 
 impl Outcomes {
@@ -38,19 +40,38 @@ impl Outcomes {
     pub fn failed(&self) -> u64 {
         self.refused + self.reset + self.empty + self.timed_out + self.other.values().sum::<u64>()
     }
+}
 
+/// Outcomes so far, and when the last good one was.
+#[derive(Debug, Default)]
+struct Tally {
+    outcomes: Outcomes,
+    last_ok: Option<Instant>,
+}
+
+impl Tally {
     fn count(&mut self, outcome: &io::Result<Response>) {
+        let counts = &mut self.outcomes;
         match outcome {
-            Ok(answer) if answer.status == 200 => self.ok += 1,
-            Ok(answer) => *self.other.entry(format!("status {}", answer.status)).or_default() += 1,
+            Ok(answer) if answer.status == 200 => {
+                counts.ok += 1;
+                self.end_gap();
+                self.last_ok = Some(Instant::now());
+            }
+            Ok(answer) => *counts.other.entry(format!("status {}", answer.status)).or_default() += 1,
             Err(error) => match error.kind() {
-                io::ErrorKind::ConnectionRefused => self.refused += 1,
-                io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => self.reset += 1,
-                io::ErrorKind::UnexpectedEof => self.empty += 1,
-                io::ErrorKind::TimedOut => self.timed_out += 1,
-                _ => *self.other.entry(error.to_string()).or_default() += 1,
+                io::ErrorKind::ConnectionRefused => counts.refused += 1,
+                io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => counts.reset += 1,
+                io::ErrorKind::UnexpectedEof => counts.empty += 1,
+                io::ErrorKind::TimedOut => counts.timed_out += 1,
+                _ => *counts.other.entry(error.to_string()).or_default() += 1,
             },
         }
+    }
+
+    fn end_gap(&mut self) {
+        let gap = self.last_ok.map_or(Duration::ZERO, |last| last.elapsed());
+        self.outcomes.longest_gap = self.outcomes.longest_gap.max(gap);
     }
 }
 
@@ -58,7 +79,7 @@ impl Outcomes {
 #[derive(Debug)]
 pub struct Load {
     over: Arc<AtomicBool>,
-    outcomes: Arc<Mutex<Outcomes>>,
+    tally: Arc<Mutex<Tally>>,
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -67,24 +88,24 @@ impl Load {
     #[must_use]
     pub fn start(namespace: &Namespace, request: &Request, per_second: u32) -> Self {
         let over = Arc::new(AtomicBool::new(false));
-        let outcomes = Arc::new(Mutex::new(Outcomes::default()));
+        let tally = Arc::new(Mutex::new(Tally::default()));
         let pause = Duration::from_secs(1) * WORKERS / per_second;
         let worker = || {
-            let (over, outcomes, request) = (Arc::clone(&over), Arc::clone(&outcomes), request.clone());
+            let (over, tally, request) = (Arc::clone(&over), Arc::clone(&tally), request.clone());
             let network = namespace.network();
             std::thread::spawn(move || {
                 network.enter();
-                work(&request, pause, &over, &outcomes);
+                work(&request, pause, &over, &tally);
             })
         };
         let workers = (0..WORKERS).map(|_| worker()).collect();
-        Self { over, outcomes, workers }
+        Self { over, tally, workers }
     }
 
     /// What became of the connections so far.
     #[must_use]
     pub fn outcomes(&self) -> Outcomes {
-        self.outcomes.lock().expect("counting does not panic").clone()
+        self.tally.lock().expect("counting does not panic").outcomes.clone()
     }
 
     /// Ends the load.
@@ -97,16 +118,18 @@ impl Load {
         for worker in self.workers {
             worker.join().expect("a load's worker does not panic");
         }
-        self.outcomes.lock().expect("counting does not panic").clone()
+        let mut tally = self.tally.lock().expect("counting does not panic");
+        tally.end_gap();
+        tally.outcomes.clone()
     }
 }
 
-fn work(request: &Request, pause: Duration, over: &AtomicBool, outcomes: &Mutex<Outcomes>) {
+fn work(request: &Request, pause: Duration, over: &AtomicBool, tally: &Mutex<Tally>) {
     let start = Instant::now();
     let mut next = start;
     while !over.load(Ordering::Relaxed) && start.elapsed() < LONGEST {
         let outcome = request.send();
-        outcomes.lock().expect("counting does not panic").count(&outcome);
+        tally.lock().expect("counting does not panic").count(&outcome);
         // A slow answer is not made up for: the load is bounded.
         next = (next + pause).max(Instant::now());
         std::thread::sleep(next.duration_since(Instant::now()));

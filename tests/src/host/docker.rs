@@ -53,6 +53,12 @@ impl Host {
         self.docker(&all)
     }
 
+    /// Asks for a page from inside a container of the lab's own image; yields the body.
+    #[track_caller]
+    pub fn get_from(&self, container: &str, url: &str) -> String {
+        self.docker(&["exec", container, "wget", "-q", "-T", "5", "-O", "-", url])
+    }
+
     /// Imports the lab's own image, `web`, if it is not there.
     pub fn need_web_image(&self) {
         if self.docker(&["images", "-q", image::WEB]).is_empty() {
@@ -140,6 +146,7 @@ impl Host {
         if options.live_restore {
             command.arg("--live-restore");
         }
+        command.args(&options.dockerd_arguments);
         command
     }
 

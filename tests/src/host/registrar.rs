@@ -1,6 +1,6 @@
 //! The registrar on a host, its API and `shimctl`.
 
-use std::process::{Command, Output};
+use std::process::{Command, ExitStatus, Output};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -39,6 +39,17 @@ impl Host {
             self.assert_not_ended(&self.registrar, "the registrar");
             expect_ok(self.get(&format!("{API}/readyz")))
         });
+    }
+
+    /// Sends the registrar a signal without waiting for anything.
+    pub fn signal_registrar(&self, signal: Signal) {
+        running(&self.registrar, "the registrar", |registrar| registrar.signal(signal));
+    }
+
+    /// Waits until the registrar has ended by itself, and yields how.
+    #[must_use]
+    pub fn registrar_end(&self) -> ExitStatus {
+        running(&self.registrar, "the registrar", |registrar| registrar.wait(READY_LIMIT))
     }
 
     /// Sends the registrar a signal and waits for its end.
