@@ -65,15 +65,15 @@ impl Batch {
         Self { bytes, addresses, controls, parts, headers }
     }
 
-    /// Receives as many datagrams as there are, into the slots from `first` on; yields how many.
-    pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>, first: usize) -> Result<usize, Errno> {
-        for (part, header) in self.parts[first..].iter_mut().zip(&mut self.headers[first..]) {
+    /// Receives the datagrams that there are into these slots; yields how many.
+    pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>, slots: Range<usize>) -> Result<usize, Errno> {
+        for (part, header) in self.parts[slots.clone()].iter_mut().zip(&mut self.headers[slots.clone()]) {
             part.iov_len = SLOT_LENGTH;
             header.msg_hdr.msg_iovlen = 1;
             header.msg_hdr.msg_namelen = ADDRESS_LENGTH as u32;
             header.msg_hdr.msg_controllen = CONTROL_LENGTH as _;
         }
-        let headers = &mut self.headers[first..];
+        let headers = &mut self.headers[slots];
         // SAFETY: as many headers as are said, each pointing to memory of ours, of the lengths that were just set.
         let count = unsafe {
             libc::recvmmsg(

@@ -77,7 +77,7 @@ impl UdpForwarder {
         self.flush(port);
         let mut batch = self.batch.take().unwrap_or_else(Batch::new);
         for _ in 0..TURN {
-            let count = match batch.receive(port.socket.as_fd(), 0) {
+            let count = match batch.receive(port.socket.as_fd(), 0..SLOTS) {
                 Ok(count) => count,
                 Err(Errno::EINTR) => 0,
                 Err(_) => break,
@@ -120,11 +120,12 @@ impl UdpForwarder {
     pub(crate) fn on_event(&mut self, key: Key, port: &Port, now: Instant) {
         let Some(session) = self.sessions.touch(key, now) else { return };
         let batch = self.batch.get_or_insert_with(Batch::new);
+        let first = self.answers.len();
+        let slots = first..SLOTS.min(first + session.expected);
         // An error is the container's "port unreachable" for an earlier datagram. It may listen again soon.
-        if let Ok(count) = batch.receive(session.socket.as_fd(), self.answers.len()) {
-            let route = session.route;
-            self.answers.extend(std::iter::repeat_n(route, count));
-        }
+        let count = batch.receive(session.socket.as_fd(), slots).unwrap_or(0);
+        session.expected = (2 * count).clamp(1, SLOTS);
+        self.answers.extend(std::iter::repeat_n(session.route, count));
         if self.answers.len() == SLOTS {
             self.flush(port);
         }

@@ -3,13 +3,14 @@
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, SpliceFFlags, splice};
+use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
 use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::pipe2;
 
-/// The most that is moved at once; a pipe holds as much (Linux' default).
-const CHUNK: usize = 64 * 1024;
-/// Chunks that one direction moves before others get their turn.
+/// The most that is moved at once, and what a pipe is asked to hold; where the kernel gives less (a bound per user),
+/// less is moved.
+const CHUNK: usize = 256 * 1024;
+/// Steps that one direction makes before others get their turn: half of them in, half of them out.
 const TURN: u32 = 16;
 /// Pipes that wait for the next bytes of any connection.
 const SPARE_PIPES: usize = 4;
@@ -31,6 +32,7 @@ impl Pipes {
     fn take(&mut self) -> Option<Pipe> {
         self.spare.pop().or_else(|| {
             let (out, into) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).ok()?;
+            let _ = fcntl(&into, FcntlArg::F_SETPIPE_SZ(CHUNK as i32));
             Some(Pipe { out, into })
         })
     }

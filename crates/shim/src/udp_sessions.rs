@@ -20,6 +20,8 @@ pub(crate) struct Session<T> {
     pub(crate) route: Route,
     /// The socket towards the container.
     pub(crate) socket: T,
+    /// How many answers to ask the kernel for: what came last time, and some more.
+    pub(crate) expected: usize,
     last_used: Instant,
 }
 
@@ -65,7 +67,7 @@ impl<T> Sessions<T> {
         if self.slots.len() >= self.capacity {
             self.evict();
         }
-        let key = self.slots.insert(Session { route, socket, last_used: now });
+        let key = self.slots.insert(Session { route, socket, expected: 1, last_used: now });
         self.by_route.insert(route, key);
         self.looks.push_back((now + IDLE_TIMEOUT, key));
         key
