@@ -139,6 +139,13 @@ impl Catalog {
         self.claims.get(&id).map(|claim| claim.registration.published)
     }
 
+    /// The registration that serves this port, if there is one.
+    #[must_use]
+    pub fn registration_of(&self, port: &PublishedPort) -> Option<(RegistrationId, &Registration)> {
+        let id = *self.claimants.get(port)?.last()?;
+        self.claims.get(&id).map(|claim| (id, &claim.registration))
+    }
+
     /// dockerd told this shim to stop. It will tell the others of the container next, one after the other, so
     /// Envoy is to let go of all their ports at once.
     ///

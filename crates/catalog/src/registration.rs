@@ -26,6 +26,8 @@ pub struct Registration {
     pub shim_pid: u32,
     /// Whether Envoy may listen beside the shim.
     pub shareable: bool,
+    /// The inode of the shim's listening socket; 0 where there is none.
+    pub socket_inode: u32,
     /// What the shim says is wrong; empty for nothing.
     pub problem: String,
     /// When it was announced last.

@@ -26,6 +26,7 @@ fn registration(published: PublishedPort, container: &str) -> Registration {
         container: container.parse().unwrap(),
         shim_pid: 7,
         shareable: published.protocol == Protocol::Tcp,
+        socket_inode: 0,
         problem: String::new(),
         announced_at: SystemTime::UNIX_EPOCH,
     }

@@ -3,6 +3,7 @@
 use catalog::{PortRow, RegistrationId};
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 use shim_wire::{FromRegistrar, Register};
+use sock_diag::Listener;
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 use xds::{StreamId, Variant};
@@ -26,6 +27,8 @@ pub(crate) enum Event {
         id: StreamId,
         event: XdsEvent,
     },
+    /// Who listens on this host, and how many connections wait for each.
+    Listeners(Vec<Listener>),
     /// Other programs changed the firewall's rules.
     Firewall(capture::Notice),
     Query(Query),
@@ -81,4 +84,6 @@ pub(crate) enum EnvoysWord {
     Nothing,
     Accepted,
     Rejected(String),
+    /// It accepted the port, but takes no connections.
+    Stuck,
 }

@@ -9,9 +9,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use capture::{Capture, Mode};
 use catalog::{Catalog, Lookup, PortChange, PortRow, Registration, RegistrationId};
-use model::PublishedPort;
 use model::labels::Defaults;
+use model::{Protocol, PublishedPort};
 use shim_wire::{FromRegistrar, Register};
+use sock_diag::Listener;
 use tokio::sync::{Notify, mpsc, watch};
 use tonic::Status;
 use tracing::{debug, info, warn};
@@ -21,6 +22,7 @@ use xds::{Hub, ResourceType, Response, StreamError, StreamId};
 use crate::docker::DockerEvent;
 use crate::event::{EnvoysWord, Event, Order, PortsReport, Query, ShimEvent, XdsEvent};
 use crate::readiness::{DockerState, Missing, Readiness};
+use crate::watchdog::{Queues, Steering, Watchdog};
 
 /// All that this host's registrar knows.
 pub(crate) struct Host {
@@ -29,6 +31,7 @@ pub(crate) struct Host {
     settings: Settings,
     capture: Capture,
     readiness: Readiness,
+    watchdog: Watchdog,
     docker_problem: Option<String>,
     lookups: watch::Sender<Option<Lookup>>,
     shims: HashMap<RegistrationId, mpsc::Sender<FromRegistrar>>,
@@ -55,6 +58,7 @@ impl Host {
             hub,
             settings,
             capture,
+            watchdog: Watchdog::default(),
             readiness: Readiness::new(Instant::now(), docker),
             docker_problem: None,
             lookups,
@@ -96,6 +100,7 @@ impl Host {
             Event::Shim { id, event } => self.handle_shim(id, event, now),
             Event::Docker(event) => self.handle_docker(event),
             Event::Xds { id, event } => self.handle_xds(id, event, now),
+            Event::Listeners(listeners) => self.watch_over(&listeners),
             Event::Firewall(notice) => self.capture.noticed(notice, now),
             Event::Query(query) => self.answer(query),
             Event::Order(Order::Leave(answer)) => {
@@ -129,12 +134,38 @@ impl Host {
             container: register.container,
             shim_pid: pid,
             shareable: register.shareable,
+            socket_inode: register.socket_inode,
             problem: register.problem,
             announced_at: SystemTime::now(),
         };
         self.shims.insert(id, replies);
         self.catalog.register(id, registration);
         self.reply(id, FromRegistrar::Registered);
+    }
+
+    /// Where Envoy takes no connections, new ones are given to the shim, until it does.
+    fn watch_over(&mut self, listeners: &[Listener]) {
+        let mut queues = Queues::new();
+        for listener in listeners {
+            let address = listener.address;
+            let port = PublishedPort { address: address.ip(), port: address.port(), protocol: Protocol::Tcp };
+            let Some((_, registration)) = self.catalog.registration_of(&port) else { continue };
+            if listener.inode != registration.socket_inode {
+                *queues.entry(port).or_default() += listener.accept_queue;
+            }
+        }
+        for (port, steering) in self.watchdog.look(&queues) {
+            self.steer(&port, steering);
+        }
+    }
+
+    fn steer(&self, port: &PublishedPort, steering: Steering) {
+        let Some((id, _)) = self.catalog.registration_of(port) else { return };
+        match steering {
+            Steering::Shim => warn!(%port, "Envoy takes no connections: the shim is given new ones"),
+            Steering::Envoy => info!(%port, "Envoy takes connections again, and is given new ones"),
+        }
+        self.reply(id, FromRegistrar::Steer { to_envoy: steering == Steering::Envoy });
     }
 
     fn handle_docker(&mut self, event: DockerEvent) {
@@ -308,6 +339,8 @@ impl Host {
         let listener = names::port_listener(&row.published);
         if let Some(message) = self.hub.rejection(ResourceType::Listener, &listener) {
             EnvoysWord::Rejected(message.to_owned())
+        } else if self.watchdog.is_stuck(&row.published) {
+            EnvoysWord::Stuck
         } else if self.hub.is_accepted(ResourceType::Listener, &listener) {
             EnvoysWord::Accepted
         } else {

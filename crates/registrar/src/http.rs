@@ -3,7 +3,6 @@
 //! The `Host` header is checked, so that a web page can't have a browser read this by a name that leads to
 //! loopback (DNS rebinding).
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -19,8 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
 use crate::event::{Event, Query};
-use crate::ports_view::{self, ListenerCounts};
-use crate::query;
+use crate::{listener_watch, ports_view, query};
 
 #[derive(Clone)]
 struct Api {
@@ -67,21 +65,9 @@ async fn envoy(State(api): State<Api>) -> Result<Json<admin_api::Envoy>, Respons
 
 async fn ports(State(api): State<Api>) -> Result<Json<Vec<admin_api::Port>>, Response> {
     let report = ask(&api, Query::Ports).await?;
-    let listeners = listeners().await.map_err(|reason| error(StatusCode::INTERNAL_SERVER_ERROR, &reason))?;
-    Ok(Json(ports_view::ports(&report, &listeners)))
-}
-
-/// Asks the kernel who listens, on a thread that may wait for it.
-async fn listeners() -> Result<ListenerCounts, String> {
-    let asked = tokio::task::spawn_blocking(sock_diag::all_listeners).await;
-    let listeners = asked
-        .map_err(|error| error.to_string())?
-        .map_err(|error| format!("asking the kernel who listens failed: {error}"))?;
-    let mut counts = HashMap::new();
-    for listener in listeners {
-        *counts.entry(listener.address).or_default() += 1;
-    }
-    Ok(counts)
+    let listeners = listener_watch::listeners().await;
+    let listeners = listeners.map_err(|reason| error(StatusCode::INTERNAL_SERVER_ERROR, &reason))?;
+    Ok(Json(ports_view::ports(&report, &ports_view::by_address(&listeners))))
 }
 
 /// Asks the loop.

@@ -19,6 +19,7 @@ mod event;
 mod firewall_watch;
 mod host;
 mod http;
+mod listener_watch;
 mod ports_view;
 #[cfg_attr(not(test), expect(dead_code, reason = "the loop does not check health yet"))]
 mod probe;
@@ -29,5 +30,6 @@ mod runtime_files;
 mod shim_socket;
 #[cfg_attr(not(test), expect(dead_code, reason = "the loop does not take static services in yet"))]
 mod static_services;
+mod watchdog;
 mod xds_server;
 mod yaml;

@@ -6,21 +6,30 @@ use std::net::SocketAddr;
 use admin_api::{Port, ServedBy};
 use catalog::PortRow;
 use model::{Protocol, ProxyMode};
+use sock_diag::Listener;
 
 use crate::event::{EnvoysWord, PortsReport};
 use crate::host::unix_ms;
 
-/// How many sockets listen on each address, the shim's own among them.
-pub(crate) type ListenerCounts = HashMap<SocketAddr, usize>;
+/// The inodes of the sockets that listen on each address.
+pub(crate) type Listening = HashMap<SocketAddr, Vec<u32>>;
 
-/// One row for each port.
-pub(crate) fn ports(report: &PortsReport, listeners: &ListenerCounts) -> Vec<Port> {
-    report.ports.iter().map(|(row, word)| port(row, word, report, listeners)).collect()
+/// The listeners by their address.
+pub(crate) fn by_address(listeners: &[Listener]) -> Listening {
+    let mut listening = Listening::new();
+    for listener in listeners {
+        listening.entry(listener.address).or_default().push(listener.inode);
+    }
+    listening
 }
 
-fn port(row: &PortRow, word: &EnvoysWord, report: &PortsReport, listeners: &ListenerCounts) -> Port {
-    let listening = listeners.get(&row.published.socket_address()).copied().unwrap_or(0);
-    let served_by = served_by(row, word, report.envoy_connected, listening);
+/// One row for each port.
+pub(crate) fn ports(report: &PortsReport, listening: &Listening) -> Vec<Port> {
+    report.ports.iter().map(|(row, word)| port(row, word, report, listening)).collect()
+}
+
+fn port(row: &PortRow, word: &EnvoysWord, report: &PortsReport, listening: &Listening) -> Port {
+    let served_by = served_by(row, word, report.envoy_connected, envoy_listens(row, listening));
     let mut problems = row.problems.clone();
     problems.extend(problem(row, word, report, served_by));
     problems.extend(not_captured(row, report));
@@ -44,15 +53,21 @@ fn port(row: &PortRow, word: &EnvoysWord, report: &PortsReport, listeners: &List
     }
 }
 
-fn served_by(row: &PortRow, word: &EnvoysWord, envoy_connected: bool, listening: usize) -> ServedBy {
+/// Whether anybody but the shim listens on the port. The kernel lets nobody in but Envoy's user.
+fn envoy_listens(row: &PortRow, listening: &Listening) -> bool {
+    let own = row.registration.as_ref().map(|registration| registration.socket_inode);
+    let inodes = listening.get(&row.published.socket_address());
+    inodes.is_some_and(|inodes| inodes.iter().any(|inode| Some(*inode) != own))
+}
+
+fn served_by(row: &PortRow, word: &EnvoysWord, envoy_connected: bool, envoy_listens: bool) -> ServedBy {
     let Some(registration) = &row.registration else {
         // Where the shim was killed, Envoy serves alone.
-        return if row.wanted_in_envoy && listening > 0 { ServedBy::Envoy } else { ServedBy::Docker };
+        return if row.wanted_in_envoy && envoy_listens { ServedBy::Envoy } else { ServedBy::Docker };
     };
     if row.published.protocol != Protocol::Tcp || !registration.shareable {
         ServedBy::Shim
-    } else if listening > 1 {
-        // A shim has exactly one socket, so the others of its group are Envoy's.
+    } else if envoy_listens && *word != EnvoysWord::Stuck {
         ServedBy::Envoy
     } else if row.container.is_none() || (row.wanted_in_envoy && envoy_connected && *word == EnvoysWord::Nothing) {
         ServedBy::Pending
@@ -77,7 +92,8 @@ fn problem(row: &PortRow, word: &EnvoysWord, report: &PortsReport, served_by: Se
         ServedBy::Shim if !row.wanted_in_envoy => None,
         ServedBy::Shim => Some(match word {
             EnvoysWord::Rejected(message) => rejection(row, message),
-            _ if !report.envoy_connected => "no Envoy is connected: the shim forwards".to_owned(),
+            EnvoysWord::Accepted | EnvoysWord::Nothing if !report.envoy_connected => "no Envoy is connected: the shim forwards".to_owned(),
+            EnvoysWord::Stuck => "Envoy takes no connections (is it stopped, or overloaded?): the shim forwards new ones until it does".to_owned(),
             EnvoysWord::Accepted => "Envoy accepted the port but does not listen (drained?): restart Envoy".to_owned(),
             EnvoysWord::Nothing => return None,
         }),
@@ -125,6 +141,7 @@ mod tests {
             container,
             shim_pid: 7,
             shareable: protocol == Protocol::Tcp,
+            socket_inode: 1,
             problem: String::new(),
             announced_at: SystemTime::UNIX_EPOCH,
         };
@@ -140,11 +157,12 @@ mod tests {
         }
     }
 
-    fn view(row: PortRow, word: EnvoysWord, envoy_connected: bool, listening: usize) -> Port {
+    /// `sockets`: how many listen, the shim's first.
+    fn view(row: PortRow, word: EnvoysWord, envoy_connected: bool, sockets: u32) -> Port {
         let report =
             PortsReport { ports: vec![(row, word)], envoy_connected, not_captured: None, docker_problem: None };
-        let listeners = HashMap::from([(ADDRESS.parse().unwrap(), listening)]);
-        ports(&report, &listeners).remove(0)
+        let listening = HashMap::from([(ADDRESS.parse().unwrap(), (1..=sockets).collect())]);
+        ports(&report, &listening).remove(0)
     }
 
     #[test]
@@ -172,6 +190,13 @@ mod tests {
         let port = view(row(Protocol::Tcp), word, true, 1);
         assert_eq!(port.served_by, ServedBy::Shim);
         assert!(port.problem.unwrap().contains("CAP_NET_BIND_SERVICE"));
+    }
+
+    #[test]
+    fn an_envoy_that_takes_no_connections_does_not_serve() {
+        let port = view(row(Protocol::Tcp), EnvoysWord::Stuck, true, 3);
+        assert_eq!(port.served_by, ServedBy::Shim);
+        assert!(port.problem.unwrap().contains("takes no connections"));
     }
 
     #[test]

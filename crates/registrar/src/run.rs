@@ -21,7 +21,7 @@ use crate::host::Host;
 use crate::readiness::DockerState;
 use crate::runtime_files::{self, Lock, RuntimeFileError};
 use crate::xds_server::XdsServer;
-use crate::{admin, docker, firewall_watch, http, shim_socket};
+use crate::{admin, docker, firewall_watch, http, listener_watch, shim_socket};
 
 /// Why the registrar could not start, or could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +70,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     tokio::spawn(shim_socket::run(sockets.shims, config.envoy_uid, events.clone()));
     let http_address = sockets.http.local_addr()?;
     tokio::spawn(http::run(sockets.http, own_name(), events.clone()));
+    tokio::spawn(listener_watch::run(events.clone()));
     let envoys = XdsServer::new(events.clone(), Arc::clone(&writable));
     info!(
         shims = %config.shim_socket.display(), xds = %config.xds_listen, http = %http_address,

@@ -115,10 +115,11 @@ impl Shim {
 fn register(port: u16) -> FromShim {
     FromShim::Register(Register {
         version: shim_wire::VERSION,
-        published: PublishedPort { address: [127, 0, 0, 1].into(), port, protocol: Protocol::Tcp },
+        published: PublishedPort { address: [127, 45, 67, 89].into(), port, protocol: Protocol::Tcp },
         container: "172.17.0.2:80".parse().unwrap(),
         problem: String::new(),
         shareable: true,
+        socket_inode: 0,
     })
 }
 

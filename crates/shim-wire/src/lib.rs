@@ -9,6 +9,7 @@
 //!    │ ◀─────────────── Register ─ │  again at any time: "announce again"
 //!    │ ── Registered | Rejected ─▶ │
 //!    │            …                │  the registration lives as long as the connection
+//!    │ ── Steer ────────────────▶ │  Envoy takes no connections, or does again
 //!    │ ◀──────────────── Release ─ │  dockerd told the shim to stop
 //!    │ ── Released ──────────────▶ │  Envoy has let go of the port
 //! ```

@@ -12,6 +12,7 @@ const REGISTERED: u8 = 3;
 const RELEASE: u8 = 4;
 const REJECTED: u8 = 5;
 const RELEASED: u8 = 7;
+const STEER: u8 = 9;
 
 /// What a shim says of itself. The process id is not in it: the kernel tells the registrar.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,9 @@ pub struct Register {
     pub problem: String,
     /// Whether Envoy may listen beside the shim: false for UDP and SCTP, and where steering failed.
     pub shareable: bool,
+    /// The inode of the listening socket, which tells it from Envoy's in the kernel's answers; 0 where there is
+    /// none.
+    pub socket_inode: u32,
 }
 
 /// From the shim to the registrar.
@@ -57,6 +61,11 @@ pub enum FromRegistrar {
     },
     /// Envoy has acknowledged that it no longer listens, or never did.
     Released,
+    /// Who is to be given new connections from now on. A new connection to the registrar starts with Envoy.
+    Steer {
+        /// Envoy, while it listens; otherwise the shim, because Envoy takes none.
+        to_envoy: bool,
+    },
 }
 
 fn protocol_number(protocol: Protocol) -> u8 {
@@ -99,6 +108,7 @@ impl Register {
             published: PublishedPort { address, port, protocol },
             container: SocketAddr::new(container_address, container_port),
             shareable: fields.u8("shareable")? != 0,
+            socket_inode: fields.u32("socket inode")?,
             problem: fields.text("problem")?,
         })
     }
@@ -112,6 +122,7 @@ impl Register {
             .address(self.container.ip())
             .u16(self.container.port())
             .u8(u8::from(self.shareable))
+            .u32(self.socket_inode)
             .text(&self.problem)
             .finish();
     }
@@ -141,6 +152,7 @@ impl Message for FromRegistrar {
             REGISTERED => Self::Registered,
             REJECTED => Self::Rejected { reason: fields.text("reason")? },
             RELEASED => Self::Released,
+            STEER => Self::Steer { to_envoy: fields.u8("to envoy")? != 0 },
             _ => return Ok(None),
         }))
     }
@@ -151,6 +163,7 @@ impl Message for FromRegistrar {
             Self::Registered => FieldWriter::new(REGISTERED, out).finish(),
             Self::Rejected { reason } => FieldWriter::new(REJECTED, out).text(reason).finish(),
             Self::Released => FieldWriter::new(RELEASED, out).finish(),
+            Self::Steer { to_envoy } => FieldWriter::new(STEER, out).u8(u8::from(*to_envoy)).finish(),
         }
     }
 }

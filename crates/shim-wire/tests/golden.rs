@@ -41,6 +41,7 @@ fn register(address: &str, container: &str, protocol: Protocol) -> Register {
         container: container.parse().unwrap(),
         problem: String::new(),
         shareable: protocol == Protocol::Tcp,
+        socket_inode: 0x1234_5678,
     }
 }
 
@@ -50,6 +51,7 @@ fn the_released_bytes_of_every_message_stay() {
     check("v1_registered", FromRegistrar::Registered);
     check("v1_rejected", FromRegistrar::Rejected { reason: "no".to_owned() });
     check("v1_released", FromRegistrar::Released);
+    check("v1_steer", FromRegistrar::Steer { to_envoy: true });
     check("v1_register_tcp4", FromShim::Register(register("0.0.0.0", "172.17.0.2:80", Protocol::Tcp)));
     check("v1_register_udp6", FromShim::Register(register("::", "[fd00::2]:53", Protocol::Udp)));
     let problem = "unknown flag -shiny".to_owned();

@@ -56,6 +56,7 @@ fn a_port_of_zero_is_refused() {
         container: "172.17.0.2:80".parse().unwrap(),
         problem: String::new(),
         shareable: true,
+        socket_inode: 0,
     };
     let mut decoder = Decoder::<FromShim>::default();
     decoder.push(&encoded(&FromShim::Register(register)));
@@ -77,6 +78,7 @@ proptest! {
             container: (container, ports.1).into(),
             problem,
             shareable: false,
+            socket_inode: 7,
         });
         let mut decoder: Decoder<FromShim> = Decoder::default();
         let mut received = Vec::new();

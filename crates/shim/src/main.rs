@@ -85,7 +85,7 @@ fn start(mut parent: Parent, mapping: Mapping, use_listen_fd: bool, mut problems
     for problem in &problems {
         log::warn(problem);
     }
-    let registration = Registration::new(mapping, problems, steerable);
+    let registration = Registration::new(mapping, problems, steerable, port::socket_inode(&port));
     let shim = match Shim::new(port, mapping, registrar_socket(), registration) {
         Ok(shim) => shim,
         Err(errno) => return fail(&mut parent, &format!("failed to start: {}", port::text(errno)), 1),

@@ -113,6 +113,11 @@ fn is_member(listener: &Listener, owner: u32, own_inode: u64) -> bool {
     u64::from(listener.inode) != own_inode && listener.uid == owner && listener.interface == 0
 }
 
+/// The inode of the port's socket as the kernel's answers show it; 0 where it can't be had.
+pub(crate) fn socket_inode(port: &Port) -> u32 {
+    inode(&port.socket).ok().and_then(|inode| u32::try_from(inode).ok()).unwrap_or(0)
+}
+
 fn inode(socket: &OwnedFd) -> io::Result<u64> {
     // Of a duplicate, since a `File` closes what it holds.
     Ok(std::fs::File::from(socket.try_clone()?).metadata()?.ino())

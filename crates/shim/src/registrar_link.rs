@@ -20,6 +20,7 @@ use crate::folder_watch::FolderWatch;
 use crate::log;
 use crate::port::Port;
 use crate::registration::{Loss, Registration, Step};
+use crate::steering;
 
 /// Bytes read from the registrar at once.
 const READ_LENGTH: usize = 512;
@@ -35,6 +36,7 @@ pub(crate) struct RegistrarLink {
     watch: Option<FolderWatch>,
     retry_at: Option<Instant>,
     released: bool,
+    steers_to_envoy: bool,
 }
 
 impl RegistrarLink {
@@ -42,7 +44,7 @@ impl RegistrarLink {
     #[must_use]
     pub(crate) fn new(path: PathBuf, registration: Registration) -> Self {
         let (stream, decoder, watch) = (None, Decoder::default(), None);
-        Self { path, registration, stream, decoder, watch, retry_at: None, released: false }
+        Self { path, registration, stream, decoder, watch, retry_at: None, released: false, steers_to_envoy: true }
     }
 
     /// When [`Self::connect`] is due.
@@ -165,6 +167,8 @@ impl RegistrarLink {
         match self.registration.take(message) {
             Step::Nothing => Ok(()),
             Step::GiveSocket { uid } => {
+                // Who steered the port to us may be gone, and nobody else would take it back.
+                self.steer(port, true);
                 let outcome = port.give_to(uid);
                 let announcement = self.registration.given(outcome);
                 self.send(announcement)
@@ -177,6 +181,20 @@ impl RegistrarLink {
                 self.released = true;
                 Ok(())
             }
+            Step::Steer { to_envoy } => {
+                self.steer(port, to_envoy);
+                Ok(())
+            }
+        }
+    }
+
+    fn steer(&mut self, port: &Port, to_envoy: bool) {
+        if self.steers_to_envoy == to_envoy {
+            return;
+        }
+        match steering::steer(port, to_envoy) {
+            Ok(()) => self.steers_to_envoy = to_envoy,
+            Err(problem) => log::warn(&problem),
         }
     }
 

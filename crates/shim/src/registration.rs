@@ -54,6 +54,11 @@ pub(crate) enum Step {
     },
     /// Envoy has let go of the port.
     Released,
+    /// Have the kernel give new connections to Envoy, or to us.
+    Steer {
+        /// Envoy.
+        to_envoy: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +78,8 @@ pub(crate) struct Registration {
     problems: Vec<String>,
     /// Whether Envoy could join the port's group.
     steerable: bool,
+    /// The inode of the port's socket.
+    socket_inode: u32,
     phase: Phase,
     /// The last announcement, to be repeated as it is.
     announced: Option<Register>,
@@ -82,8 +89,8 @@ pub(crate) struct Registration {
 impl Registration {
     /// A registration of `mapping` that has not been announced to anybody.
     #[must_use]
-    pub(crate) const fn new(mapping: Mapping, problems: Vec<String>, steerable: bool) -> Self {
-        Self { mapping, problems, steerable, phase: Phase::Away, announced: None, failures: 0 }
+    pub(crate) const fn new(mapping: Mapping, problems: Vec<String>, steerable: bool, socket_inode: u32) -> Self {
+        Self { mapping, problems, steerable, socket_inode, phase: Phase::Away, announced: None, failures: 0 }
     }
 
     /// A connection stands; the registrar speaks first.
@@ -104,9 +111,10 @@ impl Registration {
                 Step::Nothing
             }
             (FromRegistrar::Rejected { reason }, _) => Step::Refused { reason },
+            (FromRegistrar::Steer { to_envoy }, Phase::Registered) if self.steerable => Step::Steer { to_envoy },
             (FromRegistrar::Released, Phase::Releasing) => Step::Released,
             // Out of turn: of no consequence.
-            (FromRegistrar::Hello { .. } | FromRegistrar::Registered | FromRegistrar::Released, _) => Step::Nothing,
+            (_, _) => Step::Nothing,
         }
     }
 
@@ -170,6 +178,7 @@ impl Registration {
             container: self.mapping.container,
             problem,
             shareable: self.steerable,
+            socket_inode: self.socket_inode,
         }
     }
 }
@@ -189,6 +198,8 @@ mod tests {
 
     const HELLO: FromRegistrar = FromRegistrar::Hello { version: VERSION, envoy_uid: 101 };
 
+    const INODE: u32 = 7;
+
     fn mapping() -> Mapping {
         let published = PublishedPort { address: [0, 0, 0, 0].into(), port: 8080, protocol: Protocol::Tcp };
         Mapping { published, container: "172.17.0.2:80".parse().unwrap() }
@@ -196,11 +207,18 @@ mod tests {
 
     fn register(shareable: bool, problem: &str) -> FromShim {
         let Mapping { published, container } = mapping();
-        FromShim::Register(Register { version: VERSION, published, container, problem: problem.to_owned(), shareable })
+        FromShim::Register(Register {
+            version: VERSION,
+            published,
+            container,
+            problem: problem.to_owned(),
+            shareable,
+            socket_inode: INODE,
+        })
     }
 
     fn registered() -> Registration {
-        let mut registration = Registration::new(mapping(), Vec::new(), true);
+        let mut registration = Registration::new(mapping(), Vec::new(), true, INODE);
         registration.connected();
         assert_eq!(registration.take(HELLO), Step::GiveSocket { uid: 101 });
         assert_eq!(registration.given(Ok(())), Some(register(true, "")));
@@ -210,7 +228,7 @@ mod tests {
 
     #[test]
     fn the_socket_is_given_away_before_the_port_is_announced() {
-        let mut registration = Registration::new(mapping(), Vec::new(), true);
+        let mut registration = Registration::new(mapping(), Vec::new(), true, INODE);
         assert_eq!(registration.announce(), None, "nobody is there");
         registration.connected();
         assert_eq!(registration.announce(), None, "the registrar speaks first");
@@ -222,7 +240,7 @@ mod tests {
     #[test]
     fn a_socket_that_cannot_be_given_away_is_announced_as_not_shareable() {
         let problems = vec!["one".to_owned(), "two".to_owned()];
-        let mut registration = Registration::new(mapping(), problems, true);
+        let mut registration = Registration::new(mapping(), problems, true, INODE);
         registration.connected();
         registration.take(HELLO);
         assert_eq!(registration.given(Err("three".to_owned())), Some(register(false, "one; two; three")));
@@ -234,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_port_without_steering_is_not_shareable() {
-        let mut registration = Registration::new(mapping(), Vec::new(), false);
+        let mut registration = Registration::new(mapping(), Vec::new(), false, INODE);
         registration.connected();
         registration.take(HELLO);
         assert_eq!(registration.given(Ok(())), Some(register(false, "")));
@@ -243,7 +261,7 @@ mod tests {
     #[test]
     fn the_older_of_both_versions_is_spoken() {
         for (registrars, spoken) in [(VERSION + 1, VERSION), (0, 0)] {
-            let mut registration = Registration::new(mapping(), Vec::new(), true);
+            let mut registration = Registration::new(mapping(), Vec::new(), true, INODE);
             registration.connected();
             registration.take(FromRegistrar::Hello { version: registrars, envoy_uid: 0 });
             let Some(FromShim::Register(register)) = registration.given(Ok(())) else { panic!("nothing announced") };
@@ -253,7 +271,7 @@ mod tests {
 
     #[test]
     fn release_is_asked_for_once_and_only_of_whom_it_was_announced_to() {
-        let mut registration = Registration::new(mapping(), Vec::new(), true);
+        let mut registration = Registration::new(mapping(), Vec::new(), true, INODE);
         registration.connected();
         assert_eq!(registration.release(), None);
         let mut registration = registered();
@@ -272,6 +290,21 @@ mod tests {
     }
 
     #[test]
+    fn only_a_registered_port_that_can_be_steered_is() {
+        let order = FromRegistrar::Steer { to_envoy: false };
+        assert_eq!(registered().take(order.clone()), Step::Steer { to_envoy: false });
+        let mut early = Registration::new(mapping(), Vec::new(), true, INODE);
+        early.connected();
+        assert_eq!(early.take(order.clone()), Step::Nothing);
+        let mut unsteerable = Registration::new(mapping(), Vec::new(), false, INODE);
+        unsteerable.connected();
+        unsteerable.take(HELLO);
+        unsteerable.given(Ok(()));
+        unsteerable.take(FromRegistrar::Registered);
+        assert_eq!(unsteerable.take(order), Step::Nothing);
+    }
+
+    #[test]
     fn a_rejection_is_waited_out() {
         let mut registration = registered();
         let rejected = FromRegistrar::Rejected { reason: "no".to_owned() };
@@ -281,7 +314,7 @@ mod tests {
 
     #[test]
     fn waits_grow_to_a_bound_and_are_short_again_after_a_success_or_a_notice() {
-        let mut registration = Registration::new(mapping(), Vec::new(), true);
+        let mut registration = Registration::new(mapping(), Vec::new(), true, INODE);
         let mut waits = |watched| (0..40).map(|_| registration.lost(Loss::Failed, watched)).collect::<Vec<_>>();
         let blind = waits(false);
         assert_eq!((blind[0], blind[1], blind[39]), (RETRY_FIRST, RETRY_FIRST * 2, RETRY_BLIND));
@@ -293,7 +326,7 @@ mod tests {
 
     #[test]
     fn nothing_is_tried_while_a_watched_folder_is_empty() {
-        let mut registration = Registration::new(mapping(), Vec::new(), true);
+        let mut registration = Registration::new(mapping(), Vec::new(), true, INODE);
         assert_eq!(registration.lost(Loss::Absent, true), RETRY_ABSENT);
         registration.noticed();
         assert_eq!(registration.lost(Loss::Absent, false), RETRY_FIRST);

@@ -13,7 +13,9 @@ use nix::sys::socket::{Backlog, SockaddrStorage, bind, listen, setsockopt};
 
 use crate::port::{self, Port};
 
-/// Envoy's place in the group.
+/// Our place in the group.
+const SHIM: u32 = 0;
+/// Envoy's.
 const ENVOY: u32 = 1;
 
 /// Opens the port to others of our uid, and has the kernel prefer them.
@@ -29,6 +31,15 @@ pub(crate) fn share(port: &Port) -> Result<(), String> {
         let _ = setsockopt(&port.socket, ReusePort, &false);
         format!("the port can't be shared with Envoy: {}", port::text(errno))
     })
+}
+
+/// Has the kernel give new connections to Envoy (while it listens), or to us. Costs nothing under load.
+///
+/// # Errors
+/// The kernel refused; in words. It goes on as before.
+pub(crate) fn steer(port: &Port, to_envoy: bool) -> Result<(), String> {
+    let member = if to_envoy { ENVOY } else { SHIM };
+    attach(&port.socket, member).map_err(|errno| format!("new connections can't be steered: {}", port::text(errno)))
 }
 
 fn share_socket(port: &Port) -> Result<(), Errno> {

@@ -3,8 +3,9 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use common::registrar::Registrar;
 use common::{Folder, Shim, Start, container_named, echo_container, eventually};
@@ -12,6 +13,7 @@ use nix::errno::Errno;
 use nix::sys::socket::sockopt::{Ipv6V6Only, ReuseAddr, ReusePort};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket};
 use nix::unistd::{Uid, fchown};
+use shim_wire::FromRegistrar;
 
 const ENVOY_UID: u32 = 65534;
 
@@ -116,4 +118,47 @@ fn several_sockets_of_envoys_leave_nothing_to_the_shim() {
         stream.write_all(b"envoy").expect("the client reads");
         drop(client);
     }
+}
+
+#[test]
+fn the_registrar_can_have_the_shim_take_new_connections_and_a_new_one_begins_with_envoy() {
+    let folder = Folder::new();
+    let registrar = Registrar::listen(&folder.join("registrar.sock"));
+    let mut start = Start::new(container_named("container"));
+    start.registrar = folder.join("registrar.sock");
+    let shim = start.serve();
+    let (mut connection, register) = registrar.accept_and_register(ENVOY_UID);
+    assert!(register.socket_inode != 0);
+    let envoy = join(shim.address, ENVOY_UID).expect("Envoy's uid can join");
+    envoy.set_nonblocking(true).expect("a listener can be told not to block");
+
+    connection.say(&FromRegistrar::Steer { to_envoy: false });
+    eventually("the shim answers", || (ask_within(shim.address) == "container").then_some(()));
+    assert_eq!(ask_within(shim.address), "container");
+
+    connection.say(&FromRegistrar::Steer { to_envoy: true });
+    eventually("Envoy is given a connection", || reaches(&envoy, shim.address));
+    connection.say(&FromRegistrar::Steer { to_envoy: false });
+    eventually("the shim answers again", || (ask_within(shim.address) == "container").then_some(()));
+
+    drop(connection);
+    registrar.accept_and_register(ENVOY_UID);
+    eventually("Envoy is given a connection again", || reaches(&envoy, shim.address));
+}
+
+/// What answers, or nothing where nobody does in time.
+fn ask_within(address: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(address).expect("the port is open");
+    stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout can be set");
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    answer
+}
+
+/// Whether a new connection comes to Envoy.
+fn reaches(envoy: &TcpListener, address: SocketAddr) -> Option<()> {
+    while envoy.accept().is_ok() {}
+    let _client = TcpStream::connect(address).expect("the port is open");
+    std::thread::sleep(Duration::from_millis(5));
+    envoy.accept().ok().map(drop)
 }
