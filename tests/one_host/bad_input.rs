@@ -70,7 +70,7 @@ fn everything_else_works(host: &Host, port: u16) {
     assert!(passed_envoy(&host.get("http://127.0.0.1:8080/").expect("the first port answers")));
     host.run_web(&["-p", &format!("{port}:80")]);
     host.await_served_by_envoy(port);
-    assert_eq!(host.api("envoy")["in_sync"], true);
+    host.await_envoy_in_sync();
 }
 
 #[test]
@@ -147,6 +147,7 @@ fn claim_of_port(port: u16) -> Vec<u8> {
         container,
         problem: String::new(),
         shareable: true,
+        socket_inode: 0,
     };
     shim_wire::FromShim::Register(register).encode(&mut bytes);
     bytes
