@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, OnceLock, mpsc};
 use std::time::Duration;
@@ -145,6 +146,15 @@ fn apart(command: &mut Command) -> &mut Command {
 pub struct Network(File);
 
 impl Network {
+    /// The network at this path, such as `/proc/PID/ns/net`.
+    ///
+    /// # Panics
+    /// There is none.
+    #[must_use]
+    pub fn open(path: &Path) -> Self {
+        Self(File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+    }
+
     /// Puts the calling thread into this network, for good.
     pub fn enter(&self) {
         enter_network(&self.0);

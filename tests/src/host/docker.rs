@@ -1,5 +1,7 @@
 //! dockerd on a host, and its command line.
 
+use std::io;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -7,7 +9,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::{Docker, Host, Proxy, put, running, search_path};
-use crate::namespace::successful;
+use crate::http::{Request, Response};
+use crate::namespace::{Network, successful};
 use crate::{eventually, image, parts};
 
 /// Docker's own default for its first bridge.
@@ -53,10 +56,19 @@ impl Host {
         self.docker(&all)
     }
 
-    /// Asks for a page from inside a container of the lab's own image; yields the body.
+    /// Asks for a page from inside a container.
+    ///
+    /// # Errors
+    /// As [`Request::send`].
     #[track_caller]
-    pub fn get_from(&self, container: &str, url: &str) -> String {
-        self.docker(&["exec", container, "wget", "-q", "-T", "5", "-O", "-", url])
+    pub fn get_from(&self, container: &str, url: &str) -> io::Result<Response> {
+        let process = self.docker(&["inspect", "--format", "{{.State.Pid}}", container]);
+        let network = Network::open(&self.path(&format!("/proc/{process}/ns/net")));
+        let work = move || {
+            network.enter();
+            Request::get(url).send()
+        };
+        std::thread::scope(|scope| scope.spawn(work).join().unwrap_or_else(|panic| resume_unwind(panic)))
     }
 
     /// Imports the lab's own image, `web`, if it is not there.
