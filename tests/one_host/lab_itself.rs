@@ -1,6 +1,10 @@
 //! That the lab does what the other tests rely on. Here plain docker-proxy serves the ports.
 
-use lab::{Docker, Host, Lab, Proxy};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use lab::{Docker, Host, Lab, Proxy, eventually, parts};
 
 fn plain_host(lab: &Lab, version: Docker) -> Host {
     lab.host("a").docker(version).proxy(Proxy::DockerProxy).without_registrar().without_envoy().start()
@@ -50,4 +54,31 @@ fn nothing_of_a_host_is_left_behind() {
     }
     let mounts = std::fs::read_to_string("/proc/self/mounts").expect("/proc can be read");
     assert!(!mounts.contains("/run/lab"), "mounts are left: {mounts}");
+}
+
+#[test]
+fn nothing_is_left_when_the_labs_process_is_killed() {
+    let mut command = Command::new(parts::own_binary("host-until-killed"));
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("our own program starts");
+    let mut printed = String::new();
+    let mut output = BufReader::new(child.stdout.take().expect("it was asked for"));
+    output.read_line(&mut printed).expect("it prints one line");
+    let processes: Vec<u32> = printed.split_whitespace().filter_map(|id| id.parse().ok()).collect();
+    assert!(processes.len() >= 6, "init, dockerd, containerd, its shim, proxies, application: {processes:?}");
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+    eventually("all of the host's processes are gone", Duration::from_secs(10), || {
+        // A zombie has no memory left, but waits for the system's first process to take notice.
+        let lives = |id: &&u32| {
+            let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+            status.lines().any(|line| line.starts_with("VmSize:"))
+        };
+        let left: Vec<_> = processes.iter().filter(lives).collect();
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    });
+    // Control groups outlive their processes; the next lab sweeps them.
+    let orphans = || lab::cgroup::of_process(child.id());
+    assert!(!orphans().is_empty(), "the container had a control group");
+    lab::cgroup::sweep();
+    assert_eq!(orphans(), Vec::<std::path::PathBuf>::new());
 }

@@ -1,9 +1,10 @@
 //! `scripts/resync`: every shim announces itself again, and those that do not are named.
 
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use lab::process::send;
-use lab::{Host, Lab, parts};
+use lab::{Host, Lab, eventually, parts};
 use nix::sys::signal::Signal;
 
 /// Runs it on the host; yields its output and all that it printed.
@@ -51,4 +52,30 @@ fn resync_reports_what_is_there_and_names_a_stopped_shim() {
     let (output, printed) = resync(&host);
     assert!(!output.status.success(), "without a registrar there is nothing to be listed by: {printed}");
     assert!(printed.contains("registrar"), "{printed}");
+}
+
+#[test]
+fn reload_has_the_running_shim_of_a_mapping_announce_itself_again() {
+    let lab = Lab::of_this_test();
+    let host = lab.host("a").start();
+    host.run_web(&["-p", "8080:80"]);
+    let port = host.await_served_by_envoy(8080).remove(0);
+    let announced = port["announced_at_ms"].as_u64().expect("the shim announced itself");
+    let text = |field: &str| port[field].as_str().map_or_else(|| port[field].to_string(), ToOwned::to_owned);
+    let reload = |host_port: &str| {
+        let mut command = Command::new(parts::ours("envoy-docker-shim"));
+        command.args(["-reload", "-proto", "tcp", "-host-ip", &text("host_address"), "-host-port", host_port]);
+        command.args(["-container-ip", &text("container_address"), "-container-port", "80"]);
+        host.namespace().output(&mut command)
+    };
+    assert_eq!(reload("8080").status.code(), Some(0));
+    eventually("the shim announces itself again", Duration::from_secs(3), || {
+        let ports = host.ports(8080);
+        let again = ports.iter().any(|now| now["announced_at_ms"].as_u64() > Some(announced));
+        if again { Ok(()) } else { Err(format!("{ports:?}")) }
+    });
+    let output = reload("8099");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("8099"), "{output:?}");
+    host.await_served_by_envoy(8080);
 }

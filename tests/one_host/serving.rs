@@ -2,9 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use lab::{Docker, Host, Lab};
+use lab::{Docker, Host, Lab, parts};
 
 use crate::{on_both_dockers, passed_envoy};
 
@@ -181,4 +182,43 @@ fn a_stopped_containers_port_is_refused_and_a_started_ones_answers_again() {
     host.docker(&["start", "web"]);
     host.get("http://127.0.0.1:8080/").expect("the port answers again");
     host.await_served_by_envoy(8080);
+}
+
+/// `examples/envoy.yaml` with all replacements made, each of which must find its place.
+fn changed_bootstrap(lab: &Lab, changes: &[(&str, &str)]) -> PathBuf {
+    let mut text = std::fs::read_to_string(parts::envoy_bootstrap()).expect("the bootstrap is there");
+    for (old, new) in changes {
+        assert!(text.contains(old), "the bootstrap has no {old:?}");
+        text = text.replace(old, new);
+    }
+    let path = lab.logs().join("envoy.yaml");
+    std::fs::write(&path, text).expect("the log folder can be written");
+    path
+}
+
+fn served_with(lab: &Lab, changes: &[(&str, &str)], registrar_arguments: &[&str]) {
+    let bootstrap = changed_bootstrap(lab, changes);
+    let host = lab.host("a").envoy_bootstrap(bootstrap).registrar_arguments(registrar_arguments).start();
+    for turn in 0..3 {
+        host.run_web(&["--name", "web", "-p", "8080:80", "-l", &format!("ServiceName=web{turn}")]);
+        host.await_served_by_envoy(8080);
+        assert!(passed_envoy(&host.get("http://127.0.0.1:8080/").expect("the port answers")));
+        host.docker(&["rm", "-f", "web"]);
+    }
+    host.await_envoy_in_sync();
+    assert!(host.api("envoy")["last_nack"].is_null(), "{}", host.api("envoy"));
+}
+
+#[test]
+fn an_envoy_that_asks_for_the_state_of_the_world_is_served() {
+    let lab = Lab::of_this_test();
+    served_with(&lab, &[("api_type: DELTA_GRPC", "api_type: GRPC")], &[]);
+}
+
+#[test]
+fn an_envoy_can_be_configured_over_tcp() {
+    let lab = Lab::of_this_test();
+    let pipe = "pipe: { path: /run/envoy-docker-shim/xds.sock }";
+    let address = "socket_address: { address: 127.0.0.1, port_value: 15010 }";
+    served_with(&lab, &[(pipe, address)], &["--xds-listen", "127.0.0.1:15010"]);
 }

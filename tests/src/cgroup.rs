@@ -59,6 +59,13 @@ pub fn sweep() {
     }
 }
 
+/// The groups that the labs of a process made.
+#[must_use]
+pub fn of_process(id: u32) -> Vec<PathBuf> {
+    let own = format!("{PREFIX}{id}-");
+    existing(|name| name.starts_with(&own))
+}
+
 /// Groups stand in the hierarchy itself (version 2), or in each controller's (version 1).
 fn existing(wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let top = folders(Path::new(ROOT));

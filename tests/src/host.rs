@@ -80,6 +80,7 @@ struct Options {
     registrar_arguments: Vec<String>,
     envoy: bool,
     envoy_user: u32,
+    envoy_bootstrap: Option<PathBuf>,
 }
 
 impl<'a> HostBuilder<'a> {
@@ -95,6 +96,7 @@ impl<'a> HostBuilder<'a> {
             registrar_arguments: Vec::new(),
             envoy: true,
             envoy_user: 0,
+            envoy_bootstrap: None,
         };
         Self { lab, name: name.to_owned(), options }
     }
@@ -159,6 +161,13 @@ impl<'a> HostBuilder<'a> {
     #[must_use]
     pub fn envoy_user(mut self, uid: u32) -> Self {
         self.options.envoy_user = uid;
+        self
+    }
+
+    /// Runs Envoy with another bootstrap than `examples/envoy.yaml`.
+    #[must_use]
+    pub fn envoy_bootstrap(mut self, path: PathBuf) -> Self {
+        self.options.envoy_bootstrap = Some(path);
         self
     }
 

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
 use crate::Host;
-use crate::http::{Request, Response};
+use crate::http::{Request, Response, passed_envoy};
 
 /// How one round of `docker run`, requests, `docker rm -f` went.
 #[derive(Debug)]
@@ -20,13 +20,13 @@ pub struct Round {
 const ENVOY_LIMIT: Duration = Duration::from_secs(10);
 
 /// Runs a container, asks it from the moment that `docker run` returns until an answer came through Envoy, and
-/// removes it. `passed_envoy` tells such an answer.
+/// removes it.
 ///
 /// # Panics
 /// Envoy never serves the port, or a request fails otherwise than by being refused or for want of the program,
 /// which may still be starting.
 #[track_caller]
-pub fn round(host: &Host, address: &str, port: u16, passed_envoy: fn(&Response) -> bool) -> Round {
+pub fn round(host: &Host, address: &str, port: u16) -> Round {
     let request = Request::get(&format!("http://{address}:{port}/"));
     let name = format!("round-{port}");
     host.run_web_at_once(&["--name", &name, "-p", &format!("{port}:80")]);

@@ -71,7 +71,8 @@ impl Host {
 
     pub(super) fn spawn_envoy(&self) {
         let uid = self.options.envoy_user.to_string();
-        let (program, bootstrap) = (self.expose(&parts::envoy()), self.expose(&parts::envoy_bootstrap()));
+        let bootstrap = self.options.envoy_bootstrap.clone().unwrap_or_else(parts::envoy_bootstrap);
+        let (program, bootstrap) = (self.expose(&parts::envoy()), self.expose(&bootstrap));
         let mut command = Command::new("setpriv");
         command.args(["--reuid", &uid, "--regid", &uid, "--clear-groups"]);
         command.args([&program, "--config-path", &bootstrap, "--concurrency", "2"]);

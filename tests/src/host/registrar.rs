@@ -66,23 +66,35 @@ impl Host {
     /// What the registrar answers under `/api/v1/NAME`.
     ///
     /// # Panics
-    /// It does not answer, or not with JSON.
+    /// It does not answer.
     #[must_use]
     #[track_caller]
     pub fn api(&self, name: &str) -> Value {
-        let answer = self.get(&format!("{API}/api/v1/{name}"));
-        let answer = answer.unwrap_or_else(|error| panic!("/api/v1/{name}: {error}"));
-        assert_eq!(answer.status, 200, "/api/v1/{name}: {}", answer.text());
-        answer.json()
+        self.try_api(name).unwrap_or_else(|error| panic!("/api/v1/{name}: {error}"))
     }
 
     /// The registrar's ports with this host port.
+    ///
+    /// # Panics
+    /// It does not answer.
     #[must_use]
     #[track_caller]
     pub fn ports(&self, host_port: u16) -> Vec<Value> {
-        let ports = self.api("ports");
-        let ports = ports.as_array().unwrap_or_else(|| panic!("ports is no array: {ports}"));
-        ports.iter().filter(|port| port["host_port"] == host_port).cloned().collect()
+        with_host_port(&self.api("ports"), host_port)
+    }
+
+    fn try_api(&self, name: &str) -> Result<Value, String> {
+        let answer = self.get(&format!("{API}/api/v1/{name}")).map_err(|error| error.to_string())?;
+        if answer.status == 200 { Ok(answer.json()) } else { Err(format!("{}: {}", answer.status, answer.text())) }
+    }
+
+    /// Waits until Envoy has acknowledged all that it is to have.
+    #[track_caller]
+    pub fn await_envoy_in_sync(&self) {
+        eventually("Envoy is in sync", SERVED_LIMIT, || {
+            let envoy = self.try_api("envoy")?;
+            if envoy["in_sync"] == true { Ok(()) } else { Err(envoy.to_string()) }
+        });
     }
 
     /// Waits until every listing of this TCP port (both address families) says that Envoy serves it.
@@ -95,7 +107,7 @@ impl Host {
     #[track_caller]
     pub fn await_served_by(&self, who: &str, host_port: u16) -> Vec<Value> {
         eventually(&format!("port {host_port} is served by {who}"), SERVED_LIMIT, || {
-            let mut ports = self.ports(host_port);
+            let mut ports = with_host_port(&self.try_api("ports")?, host_port);
             ports.retain(|port| port["protocol"] == "tcp");
             let done = ports.len() == 2 && ports.iter().all(|port| port["served_by"] == who);
             if done { Ok(ports) } else { Err(format!("the registrar lists {}", Value::from(ports))) }
@@ -121,4 +133,9 @@ impl Host {
         let printed = self.shimctl(&all);
         serde_json::from_str(&printed).unwrap_or_else(|error| panic!("shimctl {arguments:?}: {error}: {printed}"))
     }
+}
+
+fn with_host_port(ports: &Value, host_port: u16) -> Vec<Value> {
+    let all = ports.as_array().into_iter().flatten();
+    all.filter(|port| port["host_port"] == host_port).cloned().collect()
 }

@@ -67,7 +67,7 @@ fn set_up(story: &Story) -> Stage {
         .envoy_user(user)
         .registrar_arguments(&["--trace-collector", OTLP_ADDRESS])
         .start();
-    let collector = Collector::otlp(host.namespace());
+    let collector = Collector::start(host.namespace());
     host.need_web_image();
     story.command("docker version; shimctl envoy");
     story.output(&format!("dockerd {}", host.docker(&["version", "--format", "{{.Server.Version}}"])));
