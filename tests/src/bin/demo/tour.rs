@@ -103,7 +103,12 @@ fn start(stage: &Stage, story: &Story, port: u16, command: &str) {
     stage.host.await_served_by_envoy(port);
     let milliseconds = returned.elapsed().as_millis();
     story.output(&id[..12]);
-    story.say(&format!("Envoy served port {port}, IPv4 and IPv6, {milliseconds} ms after docker returned."));
+    let when = if milliseconds == 0 {
+        "before docker returned".to_owned()
+    } else {
+        format!("{milliseconds} ms after docker returned")
+    };
+    story.say(&format!("Envoy served port {port}, IPv4 and IPv6, {when}."));
 }
 
 fn greeting(stage: &Stage) -> String {
@@ -129,7 +134,7 @@ fn ask_http(stage: &Stage, story: &Story) {
         let header = |name: &str| header(&answer, name).unwrap_or("none").to_owned();
         story.say(&format!(
             "Container {} answered. It saw the client as x-forwarded-for: {}",
-            answer["hostname"],
+            answer["hostname"].as_str().unwrap_or("?"),
             header("x-forwarded-for")
         ));
         story.say(&format!("and got the trace to go on with, traceparent: {}", header("traceparent")));
