@@ -1,1 +1,46 @@
-//! later
+//! Debian's ufw, as it comes, in the host's own file system.
+
+use lab::http::passed_envoy;
+use lab::{Docker, Host, Lab, on_both_dockers, parts};
+
+use crate::user_rules::is_open;
+use crate::{await_diverted, docker_alone, one_setting};
+
+on_both_dockers!(what_ufw_denies_is_closed_and_what_it_allows_is_open);
+
+/// What the package's installation does, without its service; `$1` is where it was unpacked.
+const INSTALL: &str = r"
+set -e
+mount -t overlay -o lowerdir=$1/usr:/usr overlay /usr
+cp -r $1/etc/ufw /etc/
+cp $1/etc/default/ufw /etc/default/
+cp /usr/share/ufw/iptables/*.rules /usr/share/ufw/*.init /usr/share/ufw/ufw.conf /etc/ufw/
+chmod 640 /etc/ufw/*.rules /etc/ufw/*.init
+";
+
+fn install(host: &Host) {
+    host.namespace().run("sh", &["-c", INSTALL, "install", &parts::ufw().display().to_string()]);
+}
+
+fn what_ufw_denies_is_closed_and_what_it_allows_is_open(version: Docker) {
+    let lab = Lab::of_this_test();
+    let (ours, theirs) = (one_setting(&lab, "ours", version).start(), docker_alone(&lab, "theirs", version).start());
+    let client = lab.client("client");
+    for host in [&ours, &theirs] {
+        host.run_web(&["-p", "8080:80", "-p", "8081:80"]);
+        install(host);
+        host.namespace().run("/usr/sbin/ufw", &["allow", "8080/tcp"]);
+        host.namespace().run("/usr/sbin/ufw", &["--force", "enable"]);
+    }
+    await_diverted(&ours, 8080);
+    await_diverted(&ours, 8081);
+    let status = ours.namespace().run("/usr/sbin/ufw", &["status"]);
+    assert!(status.contains("Status: active"), "{status}");
+    for url in [format!("http://{}:8080/", ours.address()), format!("http://[{}]:8080/", ours.address6())] {
+        assert!(passed_envoy(&client.get(&url).expect("the port that ufw allows is open")));
+    }
+    assert!(!is_open(&ours, &client, 8081), "ufw denies it by default");
+    assert!(is_open(&theirs, &client, 8081), "ufw denies it, and Docker alone does not mind");
+    ours.namespace().run("/usr/sbin/ufw", &["deny", "8080/tcp"]);
+    assert!(!is_open(&ours, &client, 8080), "ufw denies it explicitly");
+}

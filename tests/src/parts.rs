@@ -38,6 +38,12 @@ pub fn busybox() -> PathBuf {
     part("busybox/bin/busybox")
 }
 
+/// Debian's ufw, unpacked, with all that belongs into `/usr` there.
+#[must_use]
+pub fn ufw() -> PathBuf {
+    part("ufw")
+}
+
 /// A whole Debian with redis, postgres, sshd, nginx and openssl, as a tar file.
 #[must_use]
 pub fn debian_image() -> PathBuf {
