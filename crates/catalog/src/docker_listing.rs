@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use health::DockerHealth;
 use model::{ContainerId, PublishedPort};
 
 use crate::registration::Container;
@@ -18,6 +19,10 @@ pub struct ListedContainer {
     pub container: Container,
     /// Its published ports; a port that is only exposed is not among them.
     pub ports: Vec<ListedPort>,
+    /// Docker's word on the image's own HEALTHCHECK; `None` where it has none.
+    pub health: Option<DockerHealth>,
+    /// The image's own labels, where they were looked at.
+    pub image_labels: Option<HashMap<String, String>>,
     /// When it was created, in milliseconds of Unix time.
     pub created_ms: u64,
 }

@@ -15,6 +15,7 @@
 mod catalog;
 mod docker_listing;
 mod own_instance;
+mod own_instances;
 mod registration;
 mod service_ports;
 
@@ -24,5 +25,6 @@ mod tests;
 pub use catalog::{Catalog, Changes, Lookup, PortChange, PortRow};
 pub use docker_listing::{ListedContainer, ListedPort};
 pub use own_instance::{OwnInstance, OwnSettings};
+pub use own_instances::{OwnChange, OwnHost, OwnInstances, StaticInstance};
 pub use registration::{Container, Registration, RegistrationId};
 pub use service_ports::{LocalAddresses, ServiceInstance, ServicePortChange, ServicePorts, ServiceRow};

@@ -149,6 +149,8 @@ mod tests {
         ListedContainer {
             container: Container { id: "ab".repeat(32).parse().unwrap(), facts },
             ports: ports.iter().map(port).collect(),
+            health: None,
+            image_labels: None,
             created_ms: 7,
         }
     }

@@ -207,7 +207,13 @@ fn envoy_never_sees_mode_none_nor_a_socket_it_cannot_join() {
 
 fn listed(digit: char, ports: &[u16]) -> ListedContainer {
     let port = |port: &u16| ListedPort { published: tcp(*port), container_port: 80, container_address: None };
-    ListedContainer { container: container(digit, &[]), ports: ports.iter().map(port).collect(), created_ms: 0 }
+    ListedContainer {
+        container: container(digit, &[]),
+        ports: ports.iter().map(port).collect(),
+        health: None,
+        image_labels: None,
+        created_ms: 0,
+    }
 }
 
 #[test]

@@ -5,8 +5,9 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use bollard::models::{ContainerSummary, Network, NetworkInspect, PortSummary, PortSummaryTypeEnum};
+use bollard::models::{ContainerSummary, EndpointSettings, Network, NetworkInspect, PortSummary, PortSummaryTypeEnum};
 use catalog::{Container, ListedContainer, ListedPort};
+use health::DockerHealth;
 use model::labels::ContainerFacts;
 use model::{ContainerId, Protocol, PublishedPort};
 
@@ -52,12 +53,19 @@ pub(crate) fn container(summary: &ContainerSummary) -> Option<Container> {
 /// A running container of a listing's entry, with its published ports.
 pub(crate) fn listed_container(summary: &ContainerSummary) -> Option<ListedContainer> {
     let networks = summary.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
-    let mut addresses =
-        networks.into_iter().flat_map(HashMap::values).filter_map(|network| network.ip_address.as_ref());
+    let both = |network: &EndpointSettings| [network.ip_address.clone(), network.global_ipv6_address.clone()];
+    let mut addresses = networks.into_iter().flat_map(HashMap::values).flat_map(both).flatten();
     let address = addresses.find_map(|text| text.parse().ok());
     let ports = summary.ports.iter().flatten().filter_map(|port| listed_port(port, address)).collect();
     let created_ms = summary.created.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(0).saturating_mul(1000);
-    Some(ListedContainer { container: container(summary)?, ports, created_ms })
+    let health = summary.status.as_deref().and_then(health_in);
+    Some(ListedContainer { container: container(summary)?, ports, health, image_labels: None, created_ms })
+}
+
+/// Docker's word in a listing's status, such as `Up 3 minutes (healthy)` or `Up 1 second (health: starting)`.
+fn health_in(status: &str) -> Option<DockerHealth> {
+    let (_, in_parentheses) = status.strip_suffix(')')?.rsplit_once('(')?;
+    DockerHealth::from_docker(in_parentheses.strip_prefix("health: ").unwrap_or(in_parentheses))
 }
 
 /// `None` for a port that is exposed but not published.
@@ -166,6 +174,16 @@ mod tests {
         assert_eq!(listed.ports.len(), 1);
         assert_eq!(listed.ports[0].published.to_string(), "[::]:8080/tcp");
         assert_eq!(listed.ports[0].container_address, Some(ip("172.17.0.2")));
+    }
+
+    #[test]
+    fn dockers_word_on_health_stands_in_the_status() {
+        assert_eq!(health_in("Up 3 minutes (healthy)"), Some(DockerHealth::Healthy));
+        assert_eq!(health_in("Up 3 minutes (unhealthy)"), Some(DockerHealth::Unhealthy));
+        assert_eq!(health_in("Up 1 second (health: starting)"), Some(DockerHealth::Starting));
+        for none in ["Up 3 minutes", "Up 2 hours (Paused)", ""] {
+            assert_eq!(health_in(none), None, "{none}");
+        }
     }
 
     #[test]

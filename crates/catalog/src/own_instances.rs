@@ -1,0 +1,253 @@
+//! This host's own instances: its containers and static services, with the health that checks find.
+//!
+//! ```text
+//! Docker's listing, static services, drains ──▶ OwnInstances ──▶ what to announce (changes only)
+//!                             checks' outcomes ──▶    │
+//!                                                     └──▶ checks to make now
+//! ```
+//!
+//! Deliberately absent: how a check is made, and who is told of the instances.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::time::Instant;
+
+use health::{CheckedPort, Checker, Limits, Outcome, Plan, Policy, ProbeId, Started, Subject, plan};
+use model::instance::InstancePort;
+use model::service_labels::Announcement;
+use model::{CheckSettings, ContainerId, HostName, InstanceKey, Status};
+
+use crate::docker_listing::ListedContainer;
+use crate::own_instance::{OwnInstance, OwnSettings};
+
+/// What holds for this host.
+#[derive(Clone, Debug)]
+pub struct OwnHost {
+    /// Its name.
+    pub name: HostName,
+    /// All its addresses.
+    pub addresses: BTreeSet<IpAddr>,
+    /// What holds for all its containers.
+    pub settings: OwnSettings,
+    /// What checks may do.
+    pub policy: Policy,
+}
+
+/// A static service: what is announced of it, and how it is checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StaticInstance {
+    /// What is announced; its status is found by checking.
+    pub own: OwnInstance,
+    /// How it is checked.
+    pub check: CheckSettings,
+}
+
+/// What is different about one own instance now; `None`: it is no more.
+pub type OwnChange = (InstanceKey, Option<OwnInstance>);
+
+/// See the file's head. Methods named for an event take it in; [`Self::take_changes`] yields what follows.
+#[derive(Debug)]
+pub struct OwnInstances {
+    host: OwnHost,
+    checker: Checker,
+    containers: HashMap<ContainerId, (ListedContainer, Announcement)>,
+    statics: BTreeMap<InstanceKey, StaticInstance>,
+    draining: BTreeSet<InstanceKey>,
+    problems: BTreeMap<InstanceKey, Vec<String>>,
+    announced: BTreeMap<InstanceKey, OwnInstance>,
+    changed: BTreeSet<InstanceKey>,
+}
+
+impl OwnInstances {
+    /// A host without instances. `seed` should differ from host to host: it spreads checks.
+    #[must_use]
+    pub fn new(host: OwnHost, seed: u64) -> Self {
+        Self {
+            host,
+            checker: Checker::new(Limits::default(), seed),
+            containers: HashMap::new(),
+            statics: BTreeMap::new(),
+            draining: BTreeSet::new(),
+            problems: BTreeMap::new(),
+            announced: BTreeMap::new(),
+            changed: BTreeSet::new(),
+        }
+    }
+
+    /// Docker's whole listing of running containers.
+    pub fn docker_listed_all(&mut self, listed: &[ListedContainer], now: Instant) {
+        let present: BTreeSet<_> = listed.iter().map(|listed| &listed.container.id).collect();
+        let gone: Vec<_> = self.containers.keys().filter(|id| !present.contains(id)).cloned().collect();
+        gone.iter().for_each(|id| self.docker_stopped(id));
+        listed.iter().for_each(|listed| self.docker_listed(listed, now));
+    }
+
+    /// One container that runs, or runs otherwise than before.
+    pub fn docker_listed(&mut self, listed: &ListedContainer, now: Instant) {
+        let announcement = listed.container.facts.announcement(listed.image_labels.as_ref());
+        let id = listed.container.id.clone();
+        self.containers.insert(id.clone(), (listed.clone(), announcement));
+        self.refresh_container(&id, now);
+    }
+
+    /// A container that runs no longer. What was drained is not when it starts again.
+    pub fn docker_stopped(&mut self, id: &ContainerId) {
+        if let Some((listed, _)) = self.containers.remove(id) {
+            self.forget(key_of(&listed.container.id));
+        }
+    }
+
+    /// All static services, in place of those that were.
+    pub fn set_static(&mut self, services: Vec<StaticInstance>, now: Instant) {
+        let services: BTreeMap<_, _> = services.into_iter().map(|service| (service.own.key(), service)).collect();
+        let gone: Vec<_> = self.statics.keys().filter(|key| !services.contains_key(key)).copied().collect();
+        gone.into_iter().for_each(|key| self.forget(key));
+        self.statics = services;
+        for key in self.statics.keys().copied().collect::<Vec<_>>() {
+            self.refresh_static(key, now);
+        }
+    }
+
+    /// Takes an instance out of service until it stops, or until this is taken back; says whether it is known.
+    pub fn set_draining(&mut self, key: InstanceKey, drains: bool) -> bool {
+        let is_known = self.announced.contains_key(&key);
+        let differs = if drains && is_known { self.draining.insert(key) } else { self.draining.remove(&key) };
+        if differs {
+            self.update_status(key);
+        }
+        is_known
+    }
+
+    /// The instances that were taken out of service.
+    #[must_use]
+    pub fn draining(&self) -> &BTreeSet<InstanceKey> {
+        &self.draining
+    }
+
+    /// When [`Self::start_checks`] is to be called next.
+    #[must_use]
+    pub fn next_check(&self) -> Option<Instant> {
+        self.checker.next_due()
+    }
+
+    /// The checks to be made now. Each must be [`Self::check_finished`].
+    pub fn start_checks(&mut self, now: Instant) -> Vec<Started> {
+        self.checker.start(now)
+    }
+
+    /// What came of a check.
+    pub fn check_finished(&mut self, id: ProbeId, outcome: Outcome, now: Instant) {
+        if let Some(change) = self.checker.finished(id, outcome, now) {
+            self.update_status(change.key);
+        }
+    }
+
+    /// Whether every instance was checked at least once.
+    #[must_use]
+    pub fn are_all_checked(&self) -> bool {
+        self.announced.values().all(|own| own.instance.status != Status::Unknown)
+    }
+
+    /// What is wrong with an instance's labels or check, and what its check saw last when it is not healthy.
+    #[must_use]
+    pub fn problems(&self, key: InstanceKey) -> Vec<String> {
+        let mut problems = self.problems.get(&key).cloned().unwrap_or_default();
+        let health = self.checker.health(key).filter(|health| health.status == Status::Unhealthy);
+        problems.extend(health.map(|health| health.reason.to_owned()).filter(|reason| !reason.is_empty()));
+        problems
+    }
+
+    /// What is different since the last call, in the order of keys.
+    pub fn take_changes(&mut self) -> Vec<OwnChange> {
+        let changed = std::mem::take(&mut self.changed);
+        changed.into_iter().map(|key| (key, self.announced.get(&key).cloned())).collect()
+    }
+
+    fn refresh_container(&mut self, id: &ContainerId, now: Instant) {
+        let Some((listed, announcement)) = self.containers.get(id) else { return };
+        let own = OwnInstance::of_container(listed, announcement, Status::Unknown, &self.host.settings);
+        let Some(own) = own else { return self.forget(key_of(id)) };
+        let ports = checked_ports(&own);
+        let subject = Subject { docker_health: listed.health, ..subject(&self.host, &ports) };
+        let Plan { check, problem } = plan(&announcement.check, &subject, self.host.policy);
+        let problems = announcement.problems.iter().cloned().chain(problem).collect();
+        self.checker.set(own.key(), check, now);
+        self.announce(own, problems);
+    }
+
+    fn refresh_static(&mut self, key: InstanceKey, now: Instant) {
+        let Some(service) = self.statics.get(&key) else { return };
+        let ports = checked_ports(&service.own);
+        // The file is the operator's own word.
+        let policy = Policy { allow_other_targets: true, ..self.host.policy };
+        let Plan { check, problem } = plan(&service.check, &subject(&self.host, &ports), policy);
+        let own = service.own.clone();
+        self.checker.set(key, check, now);
+        self.announce(own, problem.into_iter().collect());
+    }
+
+    fn announce(&mut self, mut own: OwnInstance, problems: Vec<String>) {
+        let key = own.key();
+        own.instance.status = self.status(key);
+        self.problems.insert(key, problems);
+        if self.announced.get(&key) != Some(&own) {
+            self.announced.insert(key, own);
+            self.changed.insert(key);
+        }
+    }
+
+    fn update_status(&mut self, key: InstanceKey) {
+        let status = self.status(key);
+        if let Some(own) = self.announced.get_mut(&key).filter(|own| own.instance.status != status) {
+            own.instance.status = status;
+            self.changed.insert(key);
+        }
+    }
+
+    fn status(&self, key: InstanceKey) -> Status {
+        if self.draining.contains(&key) {
+            return Status::Draining;
+        }
+        self.checker.health(key).map_or(Status::Unknown, |health| health.status)
+    }
+
+    fn forget(&mut self, key: InstanceKey) {
+        self.checker.remove(key);
+        self.problems.remove(&key);
+        self.draining.remove(&key);
+        if self.announced.remove(&key).is_some() {
+            self.changed.insert(key);
+        }
+    }
+}
+
+fn key_of(id: &ContainerId) -> InstanceKey {
+    model::instance::Origin::Container(id.clone()).key()
+}
+
+fn subject<'a>(host: &'a OwnHost, ports: &'a [CheckedPort]) -> Subject<'a> {
+    Subject {
+        host_name: host.name.as_str(),
+        host_address: host.settings.advertise_address,
+        host_addresses: &host.addresses,
+        ports,
+        docker_health: None,
+    }
+}
+
+fn checked_ports(own: &OwnInstance) -> Vec<CheckedPort> {
+    let checked = |port: &InstancePort| {
+        let published = (port.address, port.port).into();
+        CheckedPort {
+            protocol: port.protocol,
+            service_port: port.service_port,
+            published,
+            direct: own.local.iter().find(|(announced, _)| *announced == published).map(|(_, direct)| *direct),
+        }
+    };
+    own.instance.ports.iter().map(checked).collect()
+}
+
+#[cfg(test)]
+#[path = "own_instances/tests.rs"]
+mod tests;

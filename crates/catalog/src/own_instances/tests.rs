@@ -1,0 +1,177 @@
+//! The laws of a host's own instances, each as a sentence.
+
+use std::time::Duration;
+
+use health::{DockerHealth, Probe};
+use model::instance::{Origin, Text};
+use model::labels::{ContainerFacts, Defaults};
+use model::{Protocol, ProxyMode, PublishedPort, Service, ServiceName};
+
+use super::*;
+use crate::{Container, ListedPort};
+
+fn host() -> OwnHost {
+    let settings = OwnSettings {
+        advertise_address: [10, 0, 0, 1].into(),
+        implicit_service_ports: false,
+        defaults: Defaults::default(),
+    };
+    OwnHost {
+        name: "here".parse().unwrap(),
+        addresses: BTreeSet::from([[10, 0, 0, 1].into()]),
+        settings,
+        policy: Policy::default(),
+    }
+}
+
+fn own() -> OwnInstances {
+    OwnInstances::new(host(), 1)
+}
+
+fn listed(digit: char, labels: &[(&str, &str)]) -> ListedContainer {
+    let id: ContainerId = digit.to_string().repeat(64).parse().unwrap();
+    let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let facts = ContainerFacts { name: "x".to_owned(), image: "web".to_owned(), labels };
+    let port = ListedPort {
+        published: PublishedPort { address: [0, 0, 0, 0].into(), port: 32_000, protocol: Protocol::Tcp },
+        container_port: 80,
+        container_address: Some([172, 17, 0, 2].into()),
+    };
+    let container = Container { id, facts };
+    ListedContainer { container, ports: vec![port], health: None, image_labels: None, created_ms: 0 }
+}
+
+const SERVICE_PORT: (&str, &str) = ("ServicePort_80", "9500");
+
+/// The statuses that changed, `None` for what is gone.
+fn statuses(own: &mut OwnInstances) -> Vec<Option<Status>> {
+    own.take_changes().into_iter().map(|(_, own)| own.map(|own| own.instance.status)).collect()
+}
+
+/// The only check that is due is made, and ends so.
+fn check(own: &mut OwnInstances, healthy: bool, now: Instant) -> Probe {
+    let mut started = own.start_checks(now);
+    assert_eq!(started.len(), 1);
+    let started = started.remove(0);
+    own.check_finished(started.id, Outcome::of(&started.probe, healthy, "seen"), now);
+    started.probe
+}
+
+#[test]
+fn a_container_with_a_service_port_is_checked_at_its_own_address_before_it_is_alive() {
+    let (mut own, now) = (own(), Instant::now());
+    own.docker_listed(&listed('a', &[SERVICE_PORT]), now);
+    assert_eq!(statuses(&mut own), [Some(Status::Unknown)]);
+    assert!(!own.are_all_checked());
+    let probe = check(&mut own, true, now);
+    assert_eq!(probe, Probe::Tcp(health::Peer::Address("172.17.0.2:80".parse().unwrap())));
+    assert_eq!(statuses(&mut own), [Some(Status::Alive)]);
+    assert!(own.are_all_checked());
+}
+
+#[test]
+fn a_container_without_a_service_port_is_alive_as_long_as_it_runs() {
+    let (mut own, now) = (own(), Instant::now());
+    own.docker_listed_all(&[listed('a', &[])], now);
+    assert_eq!(statuses(&mut own), [Some(Status::Alive)]);
+    own.docker_listed_all(&[], now);
+    assert_eq!(statuses(&mut own), [None]);
+}
+
+#[test]
+fn dockers_own_health_check_counts_where_there_is_one() {
+    let (mut own, now) = (own(), Instant::now());
+    for (health, status) in [
+        (DockerHealth::Starting, Status::Unknown),
+        (DockerHealth::Healthy, Status::Alive),
+        (DockerHealth::Unhealthy, Status::Unhealthy),
+    ] {
+        own.docker_listed(&ListedContainer { health: Some(health), ..listed('a', &[SERVICE_PORT]) }, now);
+        assert_eq!(statuses(&mut own), [Some(status)], "{health:?}");
+    }
+    assert!(own.start_checks(now + Duration::from_secs(60)).is_empty());
+}
+
+#[test]
+fn failures_make_it_unhealthy_and_say_what_was_seen() {
+    let (mut own, now) = (own(), Instant::now());
+    own.docker_listed(&listed('a', &[SERVICE_PORT, ("HealthCheckFall", "1")]), now);
+    check(&mut own, true, now);
+    let later = own.next_check().unwrap();
+    check(&mut own, false, later);
+    assert_eq!(statuses(&mut own), [Some(Status::Unhealthy)]);
+    let key = key_of(&listed('a', &[]).container.id);
+    assert!(own.problems(key)[0].contains("seen"), "{:?}", own.problems(key));
+}
+
+#[test]
+fn draining_beats_every_check_until_it_is_taken_back_or_the_container_stops() {
+    let (mut own, now) = (own(), Instant::now());
+    let container = listed('a', &[]);
+    let key = key_of(&container.container.id);
+    assert!(!own.set_draining(key, true), "not known yet");
+    own.docker_listed(&container, now);
+    own.take_changes();
+    assert!(own.set_draining(key, true));
+    assert_eq!(statuses(&mut own), [Some(Status::Draining)]);
+    own.docker_listed(&container, now);
+    assert_eq!(statuses(&mut own), [], "listing it again changes nothing");
+    own.set_draining(key, false);
+    assert_eq!(statuses(&mut own), [Some(Status::Alive)]);
+
+    own.set_draining(key, true);
+    own.docker_stopped(&container.container.id);
+    own.docker_listed(&container, now);
+    assert_eq!(statuses(&mut own), [Some(Status::Alive)]);
+}
+
+#[test]
+fn a_container_that_is_relabelled_out_of_sight_is_withdrawn() {
+    let (mut own, now) = (own(), Instant::now());
+    own.docker_listed(&listed('a', &[]), now);
+    own.take_changes();
+    own.docker_listed(&listed('a', &[("SidecarDiscover", "false")]), now);
+    assert_eq!(statuses(&mut own), [None]);
+}
+
+#[test]
+fn a_check_that_is_not_allowed_is_a_problem_and_the_default_counts() {
+    let (mut own, now) = (own(), Instant::now());
+    let container = listed('a', &[("HealthCheck", "External"), ("HealthCheckArgs", "/bin/true")]);
+    own.docker_listed(&container, now);
+    let problems = own.problems(key_of(&container.container.id));
+    assert!(!problems.is_empty());
+    assert_eq!(statuses(&mut own), [Some(Status::Alive)]);
+}
+
+#[test]
+fn static_services_come_and_go_with_their_list() {
+    let (mut own, now) = (own(), Instant::now());
+    let address = "10.0.0.5:5432".parse().unwrap();
+    let instance = model::Instance {
+        origin: Origin::Static(InstanceKey::from_bytes([1; 6])),
+        service: Service { name: ServiceName::corrected("db").unwrap().0, environment: Default::default() },
+        ports: vec![InstancePort {
+            service_port: Some(15_432),
+            address: std::net::SocketAddr::ip(&address),
+            port: 5432,
+            protocol: Protocol::Tcp,
+            mode: ProxyMode::Tcp,
+        }],
+        status: Status::Unknown,
+        image: Text::default(),
+        version: Text::default(),
+        since_ms: 0,
+    };
+    let service = StaticInstance {
+        own: OwnInstance { instance, local: vec![(address, address)] },
+        check: CheckSettings::default(),
+    };
+    own.set_static(vec![service.clone()], now);
+    check(&mut own, true, now);
+    assert_eq!(statuses(&mut own), [Some(Status::Alive)]);
+    own.set_static(vec![service], now);
+    assert_eq!(statuses(&mut own), []);
+    own.set_static(vec![], now);
+    assert_eq!(statuses(&mut own), [None]);
+}
