@@ -26,6 +26,18 @@ pub(crate) fn inherit(number: RawFd) -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Opens `/dev/null` where standard input, output or error is closed, so that no socket takes its number and gets what
+/// is meant for an operator.
+pub(crate) fn open_standard() {
+    const STANDARD: RawFd = 2;
+    while let Ok(file) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null") {
+        if file.as_raw_fd() > STANDARD {
+            return;
+        }
+        std::mem::forget(file);
+    }
+}
+
 /// Accepts a connection, non-blocking from the start.
 ///
 /// # Errors

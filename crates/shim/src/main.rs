@@ -1,14 +1,19 @@
 //! Takes docker-proxy's place: one process per published port.
 //!
 //! It owns the port's socket, forwards what arrives there to the container, tells the registrar that the port exists,
-//! and lets Envoy take the traffic over in the kernel. This file is the order of the start; `serve` is the loop.
+//! and lets Envoy take the traffic over in the kernel. This file is the order of the start (`entry` calls it); `serve`
+//! is the loop.
 //!
 //! Deliberately absent: any knowledge of Docker, labels and services. A shim knows two addresses.
+
+#![cfg_attr(not(test), no_main)]
 
 mod args;
 mod connection;
 mod datagrams;
 mod descriptor;
+#[cfg(not(test))]
+mod entry;
 mod event_loop;
 mod folder_watch;
 mod forward_tcp;
@@ -31,7 +36,6 @@ mod steering;
 mod udp_sessions;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use args::{Command, Mapping};
 use model::Protocol;
@@ -40,16 +44,27 @@ use port::Port;
 use registration::Registration;
 use serve::Shim;
 
-fn main() -> ExitCode {
+const SUCCESS: u8 = 0;
+const FAILURE: u8 = 1;
+
+/// Unit tests have an entry of their own; this only tells the compiler that the program is in use.
+#[cfg(test)]
+fn main() {
+    run();
+}
+
+/// The program, from its start to its exit code.
+fn run() -> u8 {
     // Before anything else opens a descriptor.
     let mut parent = Parent::inherit();
+    descriptor::open_standard();
     match args::parse(std::env::args_os().skip(1)) {
         Ok(Command::Serve { mapping, use_listen_fd, problems }) => start(parent, mapping, use_listen_fd, problems),
         Ok(Command::Reload(mapping)) => match reload::reload(mapping) {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(()) => SUCCESS,
             Err(reason) => {
                 eprintln!("envoy-docker-shim: {reason}");
-                ExitCode::FAILURE
+                FAILURE
             }
         },
         Ok(Command::Version) => say(concat!("envoy-docker-shim version ", env!("CARGO_PKG_VERSION"), "\n")),
@@ -58,25 +73,25 @@ fn main() -> ExitCode {
     }
 }
 
-fn say(text: &str) -> ExitCode {
+fn say(text: &str) -> u8 {
     print!("{text}");
-    ExitCode::SUCCESS
+    SUCCESS
 }
 
-fn fail(parent: &mut Parent, reason: &str, exit_code: u8) -> ExitCode {
+fn fail(parent: &mut Parent, reason: &str, exit_code: u8) -> u8 {
     parent.failed(reason);
     log::warn(reason);
-    ExitCode::from(exit_code)
+    exit_code
 }
 
 /// Nobody is asked anything before dockerd has its answer: its API may be waiting for that very answer.
-fn start(mut parent: Parent, mapping: Mapping, use_listen_fd: bool, mut problems: Vec<String>) -> ExitCode {
+fn start(mut parent: Parent, mapping: Mapping, use_listen_fd: bool, mut problems: Vec<String>) -> u8 {
     if mapping.published.protocol == Protocol::Sctp {
-        return fail(&mut parent, &sctp::become_docker_proxy(), 1);
+        return fail(&mut parent, &sctp::become_docker_proxy(), FAILURE);
     }
     let port = match listen(&mut parent, mapping, use_listen_fd, &mut problems) {
         Ok(port) => port,
-        Err(reason) => return fail(&mut parent, &reason, 1),
+        Err(reason) => return fail(&mut parent, &reason, FAILURE),
     };
     let steerable = match mapping.published.protocol {
         Protocol::Tcp => steering::share(&port).map_err(|problem| problems.push(problem)).is_ok(),
@@ -88,14 +103,14 @@ fn start(mut parent: Parent, mapping: Mapping, use_listen_fd: bool, mut problems
     let registration = Registration::new(mapping, problems, steerable, port::socket_inode(&port));
     let shim = match Shim::new(port, mapping, registrar_socket(), registration) {
         Ok(shim) => shim,
-        Err(errno) => return fail(&mut parent, &format!("failed to start: {}", port::text(errno)), 1),
+        Err(errno) => return fail(&mut parent, &format!("failed to start: {}", port::text(errno)), FAILURE),
     };
     if let Err(error) = parent.succeeded() {
-        return fail(&mut parent, &format!("dockerd does not listen on fd 3: {error}"), 1);
+        return fail(&mut parent, &format!("dockerd does not listen on fd 3: {error}"), FAILURE);
     }
     match shim.run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(errno) => fail(&mut parent, &format!("the event loop failed: {}", port::text(errno)), 1),
+        Ok(()) => SUCCESS,
+        Err(errno) => fail(&mut parent, &format!("the event loop failed: {}", port::text(errno)), FAILURE),
     }
 }
 

@@ -123,6 +123,18 @@ fn without_anybody_on_fd_3_it_ends() {
 }
 
 #[test]
+fn closed_standard_descriptors_are_filled_before_a_socket_takes_their_place() {
+    let mut start = Start::new(container_named("container"));
+    start.redirect = "0<&- 1>&- 2>&-";
+    let shim = start.serve();
+    assert_eq!(shim.ask(), "container");
+    for number in 0..3 {
+        let target = std::fs::read_link(format!("/proc/{}/fd/{number}", shim.child.id())).expect("it is open");
+        assert_eq!(target.to_str(), Some("/dev/null"), "fd {number}");
+    }
+}
+
+#[test]
 fn version_and_help_need_no_dockerd() {
     for (flag, expected) in [("-v", "envoy-docker-shim version 0."), ("--help", "userland-proxy-path")] {
         let output = Command::new(env!("CARGO_BIN_EXE_envoy-docker-shim")).arg(flag).output().unwrap();

@@ -77,6 +77,8 @@ pub struct Start {
     pub registrar: PathBuf,
     /// Its limit of open files, if it is to have one of its own.
     pub open_files: Option<u32>,
+    /// What becomes of its standard descriptors, in the shell's language.
+    pub redirect: &'static str,
     /// Further environment variables.
     pub environment: Vec<(&'static str, PathBuf)>,
 }
@@ -92,6 +94,7 @@ impl Start {
             extra: Vec::new(),
             registrar: PathBuf::from("/nonexistent/registrar.sock"),
             open_files: None,
+            redirect: "</dev/null >/dev/null",
             environment: Vec::new(),
         }
     }
@@ -128,7 +131,7 @@ impl Start {
         let limit = self.open_files.map(|limit| format!("ulimit -n {limit}; ")).unwrap_or_default();
         let fd_4 = if self.socket.is_some() { "4<&0" } else { "4<&-" };
         // The shell moves what a command can be given (0 and 1) to where dockerd leaves it (4 and 3).
-        let script = format!("{limit}exec \"$@\" 3>&1 {fd_4} </dev/null >/dev/null");
+        let script = format!("{limit}exec \"$@\" 3>&1 {fd_4} {}", self.redirect);
         let mut command = Command::new("/bin/sh");
         command
             .args(["-c", &script, "sh", env!("CARGO_BIN_EXE_envoy-docker-shim")])
