@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use serde::Deserialize;
 
+use crate::yaml;
+
 /// Read where it exists and no other is named.
 pub const DEFAULT_CONFIG_FILE: &str = "/etc/envoy-docker-shim/registrar.yaml";
 
@@ -131,8 +133,8 @@ impl Args {
         Self::parse(&text)
     }
 
-    fn parse(yaml: &str) -> Result<Self, String> {
-        let file: Option<Self> = serde_yaml::from_str(yaml).map_err(|error| error.to_string())?;
+    fn parse(text: &str) -> Result<Self, String> {
+        let file: Option<Self> = yaml::shaped(yaml::parse(text)?).map_err(|error| error.to_string())?;
         Ok(file.unwrap_or_default())
     }
 

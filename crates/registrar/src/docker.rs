@@ -34,6 +34,9 @@ pub(crate) enum DockerEvent {
     ListedAll(Vec<ListedContainer>),
     /// One container that runs, or runs otherwise than before.
     Listed(ListedContainer),
+    /// A container that was asked to stop, and runs on until it has.
+    #[expect(dead_code, reason = "drains begin with the cluster")]
+    Stopping(ContainerId),
     /// A container that runs no longer.
     Stopped(ContainerId),
     /// The answer to the [`Lookup`] of this number, as far as containers were found.

@@ -176,6 +176,7 @@ impl Host {
                 self.catalog.docker_listed_all(containers);
             }
             DockerEvent::Listed(container) => self.catalog.docker_listed(container),
+            DockerEvent::Stopping(_) => {}
             DockerEvent::Stopped(id) => self.catalog.docker_stopped(&id),
             DockerEvent::Found { number, containers } => {
                 for (address, container) in containers {

@@ -9,7 +9,8 @@ use bollard::models::{ContainerSummary, EndpointSettings, Network, NetworkInspec
 use catalog::{Container, ListedContainer, ListedPort};
 use health::DockerHealth;
 use model::labels::ContainerFacts;
-use model::{ContainerId, Protocol, PublishedPort};
+use model::{CheckKind, ContainerId, Protocol, PublishedPort};
+use nix::sys::signal::Signal;
 
 /// The ids of the networks that can hold one of these addresses, by their subnets.
 pub(crate) fn networks_holding<'a>(networks: &'a [Network], addresses: &[IpAddr]) -> Vec<&'a str> {
@@ -60,6 +61,21 @@ pub(crate) fn listed_container(summary: &ContainerSummary) -> Option<ListedConta
     let created_ms = summary.created.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(0).saturating_mul(1000);
     let health = summary.status.as_deref().and_then(health_in);
     Some(ListedContainer { container: container(summary)?, ports, health, image_labels: None, created_ms })
+}
+
+/// Whether the labels ask for a command to be run on the host.
+pub(crate) fn asks_for_a_command(listed: &ListedContainer) -> bool {
+    let kind = listed.container.facts.labels.get(model::service_labels::HEALTH_CHECK);
+    kind.is_some_and(|kind| kind == CheckKind::External.as_str())
+}
+
+/// The number of a signal that Docker names as `15`, `SIGTERM` or `TERM`.
+pub(crate) fn signal_number(name: &str) -> Option<i32> {
+    if let Ok(number) = name.parse() {
+        return Some(number);
+    }
+    let full = if name.starts_with("SIG") { name.to_owned() } else { format!("SIG{name}") };
+    full.parse::<Signal>().ok().map(|signal| signal as i32)
 }
 
 /// Docker's word in a listing's status, such as `Up 3 minutes (healthy)` or `Up 1 second (health: starting)`.
@@ -174,6 +190,15 @@ mod tests {
         assert_eq!(listed.ports.len(), 1);
         assert_eq!(listed.ports[0].published.to_string(), "[::]:8080/tcp");
         assert_eq!(listed.ports[0].container_address, Some(ip("172.17.0.2")));
+    }
+
+    #[test]
+    fn a_signal_has_one_number_however_it_is_named() {
+        for name in ["15", "SIGTERM", "TERM"] {
+            assert_eq!(signal_number(name), Some(15), "{name}");
+        }
+        assert_eq!(signal_number("SIGQUIT"), Some(3));
+        assert_eq!(signal_number("SHINY"), None);
     }
 
     #[test]

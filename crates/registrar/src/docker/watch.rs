@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bollard::Docker;
-use bollard::models::EventMessage;
+use bollard::models::{ContainerSummary, EventMessage};
 use bollard::query_parameters::{EventsOptions, ListContainersOptions};
 use futures_util::StreamExt;
 use model::ContainerId;
@@ -49,20 +49,44 @@ async fn react(docker: &Docker, message: &EventMessage) -> Result<Option<DockerE
     let id = message.actor.as_ref().and_then(|actor| actor.id.as_deref()).and_then(|id| id.parse::<ContainerId>().ok());
     let (Some(id), Some(action)) = (id, message.action.as_deref()) else { return Ok(None) };
     match action {
-        "start" | "rename" | "unpause" => {
-            let listed = list(docker, Some(&id)).await?.pop();
-            Ok(listed.map(DockerEvent::Listed))
-        }
+        "start" | "rename" | "unpause" => Ok(list(docker, Some(&id)).await?.pop().map(DockerEvent::Listed)),
         "die" | "destroy" => Ok(Some(DockerEvent::Stopped(id))),
+        "kill" => Ok(stops(docker, &id, message).await.then_some(DockerEvent::Stopping(id))),
+        // `health_status: healthy` and the like.
+        _ if action.starts_with("health_status") => Ok(list(docker, Some(&id)).await?.pop().map(DockerEvent::Listed)),
         _ => Ok(None),
     }
+}
+
+/// Whether this signal is the one by which Docker asks this container to stop. Others, HUP say, mean nothing.
+async fn stops(docker: &Docker, id: &ContainerId, message: &EventMessage) -> bool {
+    let attributes = message.actor.as_ref().and_then(|actor| actor.attributes.as_ref());
+    let Some(sent) = attributes.and_then(|attributes| attributes.get("signal")) else { return false };
+    let inspected = answered(docker.inspect_container(id.as_str(), None)).await;
+    let config = inspected.ok().and_then(|container| container.config);
+    let stop_signal = config.and_then(|config| config.stop_signal).filter(|signal| !signal.is_empty());
+    convert::signal_number(sent) == convert::signal_number(stop_signal.as_deref().unwrap_or("SIGTERM"))
 }
 
 async fn list(docker: &Docker, only: Option<&ContainerId>) -> Result<Vec<catalog::ListedContainer>, DockerError> {
     let filters = only.map(|id| HashMap::from([("id".to_owned(), vec![id.to_string()])]));
     let options = ListContainersOptions { filters, ..Default::default() };
     let summaries = answered(docker.list_containers(Some(options))).await?;
-    Ok(summaries.iter().filter_map(convert::listed_container).collect())
+    let mut listed = Vec::new();
+    for summary in &summaries {
+        let Some(mut container) = convert::listed_container(summary) else { continue };
+        if convert::asks_for_a_command(&container) {
+            container.image_labels = image_labels(docker, summary).await;
+        }
+        listed.push(container);
+    }
+    Ok(listed)
+}
+
+/// The labels that came with the image: a command of theirs is never run on the host.
+async fn image_labels(docker: &Docker, summary: &ContainerSummary) -> Option<HashMap<String, String>> {
+    let image = answered(docker.inspect_image(summary.image_id.as_deref()?)).await.ok()?;
+    Some(image.config.and_then(|config| config.labels).unwrap_or_default())
 }
 
 async fn tell(events: &mpsc::Sender<Event>, event: DockerEvent) -> Result<(), DockerError> {
