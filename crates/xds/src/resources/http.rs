@@ -3,7 +3,7 @@
 //! What Envoy changes all the same, found by trial against Envoy 1.40:
 //! - A client that closes its sending half before the response is cut off (HTTP/1).
 //! - HTTP/1.0 requests reach the application as HTTP/1.1, with `Host: localhost` if they had none.
-//! - Refused by Envoy itself: HTTP/1.1 without Host, both Content-Length and chunked (400, the way in for request
+//! - Refused by Envoy itself: an `Upgrade` to a protocol that is not named here (403), HTTP/1.1 without Host, both Content-Length and chunked (400, the way in for request
 //!   smuggling), `OPTIONS *` (404), non-ASCII paths (400), transfer codings other than chunked (501).
 //! - A container that does not answer, or answers no HTTP, is a 502 or 503 instead of a closed connection. So is
 //!   a kept-alive connection that the application closes at the very moment of the next request: published ports
@@ -29,15 +29,15 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
     PathWithEscapedSlashesAction, RouteSpecifier, ServerHeaderTransformation, UpgradeConfig,
 };
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
-    HttpConnectionManager, HttpFilter, RequestIdExtension, http_filter,
+    HttpConnectionManager, HttpFilter, http_filter,
 };
 use envoy_types::pb::envoy::extensions::http::header_formatters::preserve_case::v3::PreserveCaseFormatterConfig;
-use envoy_types::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
+use envoy_types::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher};
 use envoy_types::util::pack_any;
 use model::{ProxiedPort, ProxyMode};
 
 use super::values::{boolean, extension, never, number};
-use super::{Settings, access_log, names, tracing};
+use super::{Settings, access_log, names, sampling, tracing};
 
 /// The most headers in one message: more than any server takes. Envoy's default is 100.
 pub(super) const MAX_HEADERS: u32 = 10_000;
@@ -52,6 +52,10 @@ const CONNECT: &str = "CONNECT";
 /// Protocols that a connection may be upgraded to; Envoy refuses those that it was not told. WebSocket; Docker's
 /// attach and exec; Kubernetes' exec; Tailscale's control and relay.
 const UPGRADES: [&str; 5] = ["websocket", "tcp", "SPDY/3.1", "tailscale-control-protocol", "DERP"];
+
+/// Offers of another protocol that are passed over, as an application that does not know them would: Envoy itself
+/// does so for `h2c` alone.
+const IGNORED_UPGRADES: [&str; 3] = ["h2", "HTTP/", "TLS/"];
 
 /// The filter of a published port.
 pub(super) fn filter(port: &ProxiedPort, cluster: &str, settings: &Settings) -> Filter {
@@ -71,7 +75,7 @@ fn manager(port: &ProxiedPort, cluster: &str, settings: &Settings) -> HttpConnec
         // Envoy traces only requests that have an id.
         generate_request_id: boolean(settings.tracing.is_some()),
         preserve_external_request_id: true,
-        request_id_extension: Some(untouched_request_id()),
+        request_id_extension: Some(sampling::request_id(settings.tracing.as_ref())),
         ..transparent()
     }
 }
@@ -113,21 +117,19 @@ pub(super) fn http1_options() -> Http1ProtocolOptions {
             header_format: Some(header_key_format::HeaderFormat::StatefulFormatter(formatter)),
         }),
         enable_trailers: true,
+        ignore_http_11_upgrade: IGNORED_UPGRADES.map(beginning).to_vec(),
         ..Default::default()
     }
+}
+
+fn beginning(prefix: &str) -> StringMatcher {
+    let match_pattern = Some(string_matcher::MatchPattern::Prefix(prefix.to_owned()));
+    StringMatcher { match_pattern, ignore_case: true }
 }
 
 /// Both sides of Envoy speak HTTP/2 in the same way.
 pub(super) fn http2_options() -> Http2ProtocolOptions {
     Http2ProtocolOptions { max_concurrent_streams: number(MAX_STREAMS), allow_connect: true, ..Default::default() }
-}
-
-/// Neither changes an id that the client sent, nor lets it decide whether there is a span: an id that is no UUID
-/// would mean none.
-fn untouched_request_id() -> RequestIdExtension {
-    let config =
-        UuidRequestIdConfig { pack_trace_reason: boolean(false), use_request_id_for_trace_sampling: boolean(false) };
-    RequestIdExtension { typed_config: Some(pack_any(config)) }
 }
 
 fn upgrade(token: &str) -> UpgradeConfig {

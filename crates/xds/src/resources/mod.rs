@@ -6,10 +6,12 @@ use crate::{Change, ResourceType};
 
 mod access_log;
 mod cluster;
+mod collector;
 mod endpoint;
 mod http;
 mod listener;
 pub mod names;
+mod sampling;
 mod tcp;
 mod tracing;
 mod values;
@@ -62,7 +64,7 @@ pub enum AccessLog {
 pub fn common(settings: &Settings) -> Vec<Change> {
     let name = names::TRACE_COLLECTOR.to_owned();
     match &settings.tracing {
-        Some(tracing) => vec![values::set(ResourceType::Cluster, name, &tracing::collector(tracing))],
+        Some(tracing) => vec![values::set(ResourceType::Cluster, name, &collector::cluster(tracing))],
         None => vec![Change { resource_type: ResourceType::Cluster, name, body: None }],
     }
 }

@@ -1,4 +1,4 @@
-//! Spans: who is told of a request, and what. The collector's own Envoy cluster is here too.
+//! Spans: who is told of a request, and what. Which requests have one is in `sampling`.
 //!
 //! - `tcp` has no spans: Envoy makes none for connections.
 //! - OpenTelemetry: each listener has its own `service.name` and `deployment.environment.name`, as resource
@@ -9,42 +9,29 @@
 //!   `EnvironmentName` nor `deployment.environment.name`.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::cluster::v3::Cluster;
-use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily};
-use envoy_types::pb::envoy::config::core::v3::{
-    GrpcService, Http2ProtocolOptions, HttpService, HttpUri, grpc_service, http_uri,
-};
+use envoy_types::pb::envoy::config::core::v3::{GrpcService, HttpService, HttpUri, grpc_service, http_uri};
 use envoy_types::pb::envoy::config::trace::v3::tracing::{Http, http};
 use envoy_types::pb::envoy::config::trace::v3::zipkin_config::{CollectorEndpointVersion, TraceContextOption};
 use envoy_types::pb::envoy::config::trace::v3::{OpenTelemetryConfig, ZipkinConfig};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager as hcm;
 use envoy_types::pb::envoy::extensions::tracers::opentelemetry::resource_detectors::v3::StaticConfigResourceDetectorConfig;
-use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
-use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
-    ExplicitHttpConfig, UpstreamProtocolOptions, explicit_http_config,
-};
 use envoy_types::pb::envoy::r#type::tracing::v3::{CustomTag, custom_tag};
-use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::pb::google::protobuf::Any;
 use envoy_types::util::pack_any;
 use model::{ProxiedPort, ProxyMode, Service};
 
 use super::names::TRACE_COLLECTOR;
-use super::values::{boolean, duration, extension, host_address};
-use super::{Tracing, TracingProtocol, cluster, endpoint};
+use super::values::{boolean, duration, extension};
+use super::{Tracing, TracingProtocol, sampling};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the HTTP filter of a port is told.
 pub(super) fn for_port(port: &ProxiedPort, tracing: &Tracing) -> hcm::Tracing {
-    let percent = tracing.sampling_percent;
     hcm::Tracing {
-        // Does not touch what the caller decided already: only traces that begin here are sampled.
-        random_sampling: Some(Percent { value: if percent.is_finite() { percent.clamp(0.0, 100.0) } else { 100.0 } }),
+        random_sampling: Some(sampling::by_envoy(tracing)),
         custom_tags: tags(&port.service, tracing.protocol),
         provider: Some(provider(&port.service, tracing)),
         operation: operation(port),
@@ -81,11 +68,11 @@ fn literal(tag: &str, value: &str) -> CustomTag {
 fn provider(service: &Service, tracing: &Tracing) -> Http {
     let (name, config) = match tracing.protocol {
         TracingProtocol::OtlpGrpc => {
-            let config = OpenTelemetryConfig { grpc_service: Some(grpc(tracing)), ..open_telemetry(service) };
+            let config = OpenTelemetryConfig { grpc_service: Some(grpc(tracing)), ..open_telemetry(service, tracing) };
             ("envoy.tracers.opentelemetry", pack_any(config))
         }
         TracingProtocol::OtlpHttp => {
-            let config = OpenTelemetryConfig { http_service: Some(http(tracing)), ..open_telemetry(service) };
+            let config = OpenTelemetryConfig { http_service: Some(http(tracing)), ..open_telemetry(service, tracing) };
             ("envoy.tracers.opentelemetry", pack_any(config))
         }
         TracingProtocol::Zipkin => ("envoy.tracers.zipkin", zipkin(tracing)),
@@ -93,7 +80,7 @@ fn provider(service: &Service, tracing: &Tracing) -> Http {
     Http { name: name.to_owned(), config_type: Some(http::ConfigType::TypedConfig(config)) }
 }
 
-fn open_telemetry(service: &Service) -> OpenTelemetryConfig {
+fn open_telemetry(service: &Service, tracing: &Tracing) -> OpenTelemetryConfig {
     let environment = service.environment.as_str();
     let detector = |()| {
         // One entry: a map of more would be encoded in another order each time.
@@ -103,6 +90,7 @@ fn open_telemetry(service: &Service) -> OpenTelemetryConfig {
     };
     OpenTelemetryConfig {
         service_name: service.name.to_string(),
+        sampler: Some(sampling::by_open_telemetry(tracing)),
         resource_detectors: (!environment.is_empty()).then_some(()).map(detector).into_iter().collect(),
         ..Default::default()
     }
@@ -146,38 +134,7 @@ fn zipkin(tracing: &Tracing) -> Any {
 }
 
 /// `HOST:PORT`, an IPv6 address in brackets.
-fn authority(tracing: &Tracing) -> String {
+pub(super) fn authority(tracing: &Tracing) -> String {
     let (host, port) = (&tracing.collector_host, tracing.collector_port);
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
-
-/// The collector's Envoy cluster.
-pub(super) fn collector(tracing: &Tracing) -> Cluster {
-    let is_address = tracing.collector_host.parse::<IpAddr>().is_ok();
-    let discovery = if is_address { DiscoveryType::Static } else { DiscoveryType::StrictDns };
-    let address = host_address(&tracing.collector_host, tracing.collector_port);
-    let options = match tracing.protocol {
-        TracingProtocol::OtlpGrpc => cluster::http_options(http2_only()),
-        TracingProtocol::OtlpHttp | TracingProtocol::Zipkin => HashMap::new(),
-    };
-    Cluster {
-        name: TRACE_COLLECTOR.to_owned(),
-        cluster_discovery_type: Some(ClusterDiscoveryType::Type(discovery.into())),
-        dns_lookup_family: DnsLookupFamily::V4Preferred.into(),
-        // Else a name server that does not answer would keep Envoy from listening anywhere.
-        wait_for_warm_on_init: if is_address { None } else { boolean(false) },
-        connect_timeout: duration(CONNECT_TIMEOUT),
-        load_assignment: Some(endpoint::to_address(TRACE_COLLECTOR, address)),
-        typed_extension_protocol_options: options,
-        ..Default::default()
-    }
-}
-
-fn http2_only() -> HttpProtocolOptions {
-    let http2 = explicit_http_config::ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default());
-    let explicit = ExplicitHttpConfig { protocol_config: Some(http2) };
-    HttpProtocolOptions {
-        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)),
-        ..Default::default()
-    }
 }
