@@ -80,11 +80,11 @@ impl From<&NetfilterError> for Obstacle {
 impl Obstacle {
     fn reason(&self) -> String {
         match self {
-            Self::NoNetAdmin => "left alone: without CAP_NET_ADMIN neither Docker's firewall can be looked at nor \
+            Self::NoNetAdmin => "without CAP_NET_ADMIN neither Docker's firewall can be looked at nor \
                 traffic diverted; give the registrar that capability, or set --capture none"
                 .to_owned(),
-            Self::Kernel(what) => format!("left alone: this kernel lacks what is needed ({what})"),
-            Self::Failure(what) => format!("left alone for now, and tried again: {what}"),
+            Self::Kernel(what) => format!("this kernel lacks what is needed ({what})"),
+            Self::Failure(what) => format!("for now, and tried again: {what}"),
         }
     }
 }
@@ -139,7 +139,7 @@ fn choice(mode: Mode, reason: &str) -> Choice {
 
 fn left_to_the_user(rules: &DockerRules) -> Choice {
     let reason = format!(
-        "left alone: DOCKER-USER holds {} of yours, which diverted traffic would no longer meet; move them to the \
+        "DOCKER-USER holds {} of yours, which diverted traffic would no longer meet; move them to the \
          chain INPUT (there they see published ports as they are) and set --capture divert",
         number_of_rules(rules.user_rules)
     );

@@ -128,7 +128,10 @@ impl Host {
     }
 
     fn register(&mut self, id: RegistrationId, register: Register, pid: u32, replies: mpsc::Sender<FromRegistrar>) {
-        info!(port = %register.published, container = %register.container, pid, problem = register.problem, "registered");
+        info!(port = %register.published, container = %register.container, pid, "registered");
+        if !register.problem.is_empty() {
+            warn!(port = %register.published, pid, problem = register.problem, "a shim has a problem");
+        }
         let registration = Registration {
             published: register.published,
             container: register.container,

@@ -42,6 +42,14 @@ enum ConnectionError {
     Stopping,
 }
 
+impl ConnectionError {
+    /// Whether trying again at once would end the same way. A shim that is rejected waits for seconds; the next
+    /// registrar must not have to wait for it.
+    const fn is_the_peers(&self) -> bool {
+        matches!(self, Self::Decode(_) | Self::Version(_) | Self::Peer(_))
+    }
+}
+
 /// What is told to every shim and needed for every connection.
 struct Context {
     envoy_uid: u32,
@@ -83,8 +91,10 @@ async fn serve(stream: UnixStream, context: &Context) {
         Ok(()) => debug!(peer, "a shim has gone"),
         Err(error) => {
             warn!(peer, %error, "a connection on the shims' socket was ended");
-            let reason = error.to_string();
-            let _ = send(&mut writer, &FromRegistrar::Rejected { reason }).await;
+            if error.is_the_peers() {
+                let reason = error.to_string();
+                let _ = send(&mut writer, &FromRegistrar::Rejected { reason }).await;
+            }
         }
     }
 }
