@@ -20,7 +20,7 @@ const ACCEPTS_PER_TURN: usize = 64;
 const DESCRIPTORS_PER_CONNECTION: u64 = 6;
 /// File descriptors for everything else.
 const DESCRIPTORS_RESERVED: u64 = 32;
-/// The wait after the system ran out of something.
+/// The wait after accepting failed, for want of something mostly.
 const WANT_PAUSE: Duration = Duration::from_millis(100);
 /// How often it is looked whether a peer has everything before its connection is reset.
 const PARTING_LOOK: Duration = Duration::from_millis(20);
@@ -95,11 +95,14 @@ impl TcpForwarder {
             match descriptor::accept(port.socket.as_fd()) {
                 Ok(client) => self.add(client, events, now),
                 Err(Errno::EAGAIN) => return,
-                Err(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
+                // The connection that was to be accepted is gone already, or a firewall forbids it.
+                Err(Errno::ECONNABORTED | Errno::EINTR | Errno::EPERM | Errno::EPROTO) => {}
+                Err(errno) => {
+                    if errno == Errno::EINVAL {
+                        port.listen_again();
+                    }
                     return self.pause(Some(now + WANT_PAUSE), port, events);
                 }
-                // The connection that was to be accepted is gone already.
-                Err(_) => {}
             }
         }
     }

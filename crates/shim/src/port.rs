@@ -15,7 +15,7 @@ use nix::sys::socket::{
 use nix::unistd::{Uid, fchown};
 use sock_diag::Listener;
 
-use crate::descriptor;
+use crate::{descriptor, log};
 
 /// Connections that may wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -76,6 +76,14 @@ impl Port {
         }
         descriptor::set_nonblocking(&socket)?;
         Ok(Self { socket, published, owner: None })
+    }
+
+    /// Listens anew: somebody ended the socket from outside (`ss --kill`). It is still bound.
+    pub(crate) fn listen_again(&self) {
+        let outcome = Backlog::new(BACKLOG).and_then(|backlog| listen(&self.socket, backlog));
+        let outcome = outcome
+            .map_or_else(|errno| format!("it can't listen again: {}", text(errno)), |()| "it listens again".to_owned());
+        log::warn(&format!("the socket of {} was ended from outside; {outcome}", self.published));
     }
 
     /// What this port is.

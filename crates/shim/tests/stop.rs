@@ -4,12 +4,13 @@
 
 mod common;
 
-use std::net::{SocketAddr, TcpListener};
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use common::registrar::{Connection, Registrar};
-use common::{Folder, Shim, Start, container_named};
+use common::{Folder, Shim, Start, container_named, eventually};
 use nix::sys::signal::Signal;
 use nix::sys::socket::sockopt::{ReuseAddr, ReusePort};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket};
@@ -126,6 +127,20 @@ fn a_registrar_that_dies_during_the_release_is_not_waited_for() {
     drop((registrar, connection));
     assert_eq!(shim.exit().code(), Some(0));
     assert!(start.elapsed() < RELEASE_TIMEOUT);
+}
+
+#[test]
+fn a_socket_that_somebody_ended_from_outside_listens_again() {
+    let shim = Start::new(container_named("container")).serve();
+    let listener = sock_diag::listeners_on(shim.address).unwrap()[0];
+    sock_diag::destroy(&listener).expect("these tests run as root");
+    eventually("the port is served again", || {
+        TcpStream::connect(shim.address).ok().and_then(|mut stream| {
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).ok()
+        })
+    });
+    assert!(shim.log().contains("it listens again"), "{}", shim.log());
 }
 
 #[test]
