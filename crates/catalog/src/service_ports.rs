@@ -1,17 +1,15 @@
 //! Every service of the cluster as this host knows it: who announces which service port, who gets it, and
 //! where its instances are reached from here.
 //!
-//! Records come in whole, one per host, as gossip holds them (this host's own among them). What differs from
-//! the host's last record touches its service ports, and those alone are looked at again.
+//! Instances come in host by host, as gossip holds them (this host's own among them). What differs from what
+//! the host had before touches its service ports, and those alone are looked at again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use model::instance::InstancePort;
-use model::{
-    Endpoint, HostName, HostRecord, Instance, InstanceId, InstanceKey, Protocol, ProxiedServicePort, ProxyMode, Service,
-};
+use model::{Endpoint, HostName, Instance, InstanceId, InstanceKey, Protocol, ProxiedServicePort, ProxyMode, Service};
 
 /// What Envoy is to do differently for one service port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,13 +80,14 @@ impl ServicePorts {
         }
     }
 
-    /// Takes in what a host announces now; `None`: it is not to be served any longer.
-    pub fn set_host(&mut self, host: &HostName, record: Option<&HostRecord>) {
+    /// Takes in what a host announces now, all of it; nothing, if it is not to be served any longer.
+    pub fn set_host(&mut self, host: &HostName, instances: impl IntoIterator<Item = Instance>) {
         let before = self.hosts.remove(host).unwrap_or_default();
         let mut after = BTreeMap::new();
-        for (key, instance) in record.into_iter().flat_map(HostRecord::instances) {
-            let known = before.get(key).filter(|known| ***known == *instance);
-            after.insert(*key, known.cloned().unwrap_or_else(|| Arc::new(instance.clone())));
+        for instance in instances {
+            let key = instance.key();
+            let known = before.get(&key).filter(|known| ***known == instance);
+            after.insert(key, known.cloned().unwrap_or_else(|| Arc::new(instance)));
         }
         for (key, instance) in &before {
             if !after.get(key).is_some_and(|now| Arc::ptr_eq(now, instance)) {

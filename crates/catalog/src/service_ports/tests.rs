@@ -2,7 +2,7 @@
 
 use model::instance::Origin;
 use model::instance::Text;
-use model::{EnvironmentName, Incarnation, ServiceName, Stamp, Status};
+use model::{EnvironmentName, ServiceName, Status};
 
 use super::*;
 
@@ -41,12 +41,6 @@ fn instance(number: u8, name: &str, ports: Vec<InstancePort>) -> Instance {
     }
 }
 
-fn record(instances: impl IntoIterator<Item = Instance>) -> HostRecord {
-    let mut record = HostRecord::empty(Stamp { incarnation: Incarnation::new(1), version: 1 });
-    instances.into_iter().for_each(|instance| record.put(instance).unwrap());
-    record
-}
-
 fn services() -> ServicePorts {
     ServicePorts::new(host("here"), HashSet::from(["192.168.168.168".parse().unwrap()]))
 }
@@ -65,8 +59,8 @@ fn change(services: &mut ServicePorts) -> ServicePortChange {
 #[test]
 fn instances_of_all_hosts_serve_a_port_and_those_here_are_reached_directly() {
     let mut services = services();
-    services.set_host(&host("there"), Some(&record([instance(1, "web", vec![port(9500, "10.0.0.2:32000")])])));
-    services.set_host(&host("here"), Some(&record([instance(2, "web", vec![port(9500, "10.0.0.1:32001")])])));
+    services.set_host(&host("there"), [instance(1, "web", vec![port(9500, "10.0.0.2:32000")])]);
+    services.set_host(&host("here"), [instance(2, "web", vec![port(9500, "10.0.0.1:32001")])]);
     let published = "10.0.0.1:32001".parse().unwrap();
     services.set_local_addresses(HashMap::from([((key(2), published), "172.17.0.2:80".parse().unwrap())]));
     let after = change(&mut services).after.unwrap();
@@ -81,13 +75,12 @@ fn a_host_that_goes_takes_its_instances_and_the_last_one_the_port() {
     let mut services = services();
     let both = ["a", "b"].map(host);
     for (number, name) in (1..).zip(&both) {
-        services
-            .set_host(name, Some(&record([instance(number, "web", vec![port(9500, &format!("10.0.0.{number}:80"))])])));
+        services.set_host(name, [instance(number, "web", vec![port(9500, &format!("10.0.0.{number}:80"))])]);
     }
     services.take_changes();
-    services.set_host(&both[0], None);
+    services.set_host(&both[0], []);
     assert_eq!(addresses(&change(&mut services).after.unwrap()), ["10.0.0.2:80"]);
-    services.set_host(&both[1], Some(&record([])));
+    services.set_host(&both[1], []);
     assert_eq!(change(&mut services).after, None);
     assert_eq!(services.rows(), vec![]);
 }
@@ -97,11 +90,11 @@ fn a_record_that_says_the_same_changes_nothing_and_a_status_touches_its_port_alo
     let mut services = services();
     let web = instance(1, "web", vec![port(9500, "10.0.0.2:80")]);
     let api = instance(2, "api", vec![port(9600, "10.0.0.2:81")]);
-    services.set_host(&host("there"), Some(&record([web.clone(), api.clone()])));
+    services.set_host(&host("there"), [web.clone(), api.clone()]);
     services.take_changes();
-    services.set_host(&host("there"), Some(&record([web.clone(), api.clone()])));
+    services.set_host(&host("there"), [web.clone(), api.clone()]);
     assert_eq!(services.take_changes(), vec![]);
-    services.set_host(&host("there"), Some(&record([web, Instance { status: Status::Unhealthy, ..api }])));
+    services.set_host(&host("there"), [web, Instance { status: Status::Unhealthy, ..api }]);
     let change = change(&mut services).after.unwrap();
     assert_eq!((change.port, change.endpoints[0].status), (9600, Status::Unhealthy));
 }
@@ -112,7 +105,7 @@ fn a_port_claimed_by_two_services_is_given_to_the_first_by_name_and_both_say_so(
         let mut services = services();
         for (number, name) in (1..).zip(order) {
             let claim = instance(number, name, vec![port(9500, &format!("10.0.0.{number}:80"))]);
-            services.set_host(&host(&format!("host-{number}")), Some(&record([claim])));
+            services.set_host(&host(&format!("host-{number}")), [claim]);
         }
         assert_eq!(change(&mut services).after.unwrap().service, service("api"));
         let problems: Vec<_> = services.rows().into_iter().map(|row| row.problem.unwrap()).collect();
@@ -124,14 +117,14 @@ fn a_port_claimed_by_two_services_is_given_to_the_first_by_name_and_both_say_so(
 #[test]
 fn no_endpoint_is_a_service_address() {
     let mut services = services();
-    services.set_host(&host("there"), Some(&record([instance(1, "web", vec![port(9500, "192.168.168.168:9500")])])));
+    services.set_host(&host("there"), [instance(1, "web", vec![port(9500, "192.168.168.168:9500")])]);
     assert_eq!(services.take_changes(), vec![]);
 }
 
 #[test]
 fn an_own_instance_without_a_known_address_is_not_an_endpoint_until_it_has_one() {
     let mut services = services();
-    services.set_host(&host("here"), Some(&record([instance(2, "web", vec![port(9500, "10.0.0.1:32001")])])));
+    services.set_host(&host("here"), [instance(2, "web", vec![port(9500, "10.0.0.1:32001")])]);
     assert_eq!(services.take_changes(), vec![]);
     let published = "10.0.0.1:32001".parse().unwrap();
     services.set_local_addresses(HashMap::from([((key(2), published), "172.17.0.2:80".parse().unwrap())]));
@@ -144,7 +137,7 @@ fn what_has_no_service_port_and_what_is_not_tcp_is_listed_but_not_served() {
     let udp = InstancePort { protocol: Protocol::Udp, ..port(53, "10.0.0.2:53") };
     let unnamed = InstancePort { service_port: None, ..port(1, "10.0.0.2:80") };
     let instances = [instance(1, "dns", vec![udp]), instance(2, "web", vec![unnamed]), instance(3, "job", vec![])];
-    services.set_host(&host("there"), Some(&record(instances)));
+    services.set_host(&host("there"), instances);
     assert_eq!(services.take_changes(), vec![]);
     let rows: Vec<_> = services.rows().iter().map(|row| (row.service.name.to_string(), row.service_port)).collect();
     assert_eq!(rows, [("dns", None), ("job", None), ("web", None)].map(|(name, port)| (name.to_owned(), port)));
@@ -154,8 +147,8 @@ fn what_has_no_service_port_and_what_is_not_tcp_is_listed_but_not_served() {
 fn mode_none_is_not_served_and_a_differing_mode_is_a_problem() {
     let mut services = services();
     let none = InstancePort { mode: ProxyMode::None, ..port(9500, "10.0.0.2:80") };
-    services.set_host(&host("a"), Some(&record([instance(1, "web", vec![none.clone()])])));
+    services.set_host(&host("a"), [instance(1, "web", vec![none.clone()])]);
     assert_eq!(services.take_changes(), vec![]);
-    services.set_host(&host("b"), Some(&record([instance(1, "web", vec![port(9500, "10.0.0.3:80")])])));
+    services.set_host(&host("b"), [instance(1, "web", vec![port(9500, "10.0.0.3:80")])]);
     assert!(services.rows()[0].problem.as_ref().unwrap().contains("another ProxyMode"));
 }
