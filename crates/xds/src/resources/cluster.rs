@@ -1,4 +1,4 @@
-//! CDS: how Envoy connects to a container.
+//! CDS: how Envoy connects to containers, and to other hosts.
 //!
 //! An application behind docker-proxy gets one connection for each of its clients', at once and however many
 //! there are. So nothing is pooled across clients, counted or timed here.
@@ -7,8 +7,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
-use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig};
-use envoy_types::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster, UpstreamConnectionOptions};
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{
+    ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig,
+};
+use envoy_types::pb::envoy::config::cluster::v3::{
+    CircuitBreakers, Cluster, OutlierDetection, UpstreamConnectionOptions,
+};
 use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use envoy_types::pb::envoy::config::core::v3::{
     AggregatedConfigSource, ApiVersion, ConfigSource, HttpProtocolOptions as CommonOptions, RoutingPriority,
@@ -17,6 +21,7 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
     UpstreamProtocolOptions, UseDownstreamHttpConfig,
 };
+use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::util::pack_any;
 use model::ProxyMode;
 
@@ -53,6 +58,55 @@ pub(super) fn published_port(name: &str, mode: ProxyMode) -> Cluster {
         }),
         connection_pool_per_downstream_connection: speaks_http,
         typed_extension_protocol_options: speaks_http.then(transparent_http).map(http_options).unwrap_or_default(),
+        ..Default::default()
+    }
+}
+
+/// How long a connection to an instance may take: the design's word for those of other hosts. A cluster has one time
+/// for all of its instances.
+const SERVICE_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How many connections to an instance must fail, one after the other, before it is passed over for a while.
+const FAILURES: u32 = 3;
+/// For how long, and how often Envoy looks whether that time is over. Short: a service that has one instance should not
+/// be away for longer than that instance.
+const PASSED_OVER: Duration = Duration::from_secs(1);
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// Never all of them.
+const MOST_PASSED_OVER_PERCENT: u32 = 99;
+
+/// The Envoy cluster of a service port. Nothing in it depends on the instances.
+pub(super) fn service_port(name: &str, mode: ProxyMode) -> Cluster {
+    let balancing = CommonLbConfig {
+        // Else Envoy sends to instances that are not alive when it finds too few that are.
+        healthy_panic_threshold: Some(Percent { value: 0.0 }),
+        // Else a status that changes within a second of another change waits for the rest of that second.
+        update_merge_window: never(),
+        ..Default::default()
+    };
+    Cluster {
+        connect_timeout: duration(SERVICE_CONNECT_TIMEOUT),
+        common_lb_config: Some(balancing),
+        outlier_detection: Some(unreachable_for_now()),
+        ..published_port(name, mode)
+    }
+}
+
+/// Instances that cannot be connected to are passed over before their host says so, or is found dead. What an
+/// instance answers is no reason, whatever it is.
+fn unreachable_for_now() -> OutlierDetection {
+    OutlierDetection {
+        split_external_local_origin_errors: true,
+        consecutive_local_origin_failure: number(FAILURES),
+        enforcing_consecutive_local_origin_failure: number(100),
+        base_ejection_time: duration(PASSED_OVER),
+        max_ejection_time: duration(PASSED_OVER),
+        interval: duration(LOOK_INTERVAL),
+        max_ejection_percent: number(MOST_PASSED_OVER_PERCENT),
+        enforcing_consecutive_5xx: number(0),
+        enforcing_consecutive_gateway_failure: number(0),
+        enforcing_success_rate: number(0),
+        enforcing_local_origin_success_rate: number(0),
         ..Default::default()
     }
 }

@@ -26,7 +26,7 @@ use envoy_types::pb::envoy::config::route::v3::{
 };
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
-    PathWithEscapedSlashesAction, RouteSpecifier, ServerHeaderTransformation, UpgradeConfig,
+    ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier, ServerHeaderTransformation, UpgradeConfig,
 };
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter, http_filter,
@@ -34,10 +34,11 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::http::header_formatters::preserve_case::v3::PreserveCaseFormatterConfig;
 use envoy_types::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher};
 use envoy_types::util::pack_any;
-use model::{ProxiedPort, ProxyMode};
+use model::ProxyMode;
 
+use super::port::Port;
 use super::values::{boolean, extension, never, number};
-use super::{Settings, access_log, names, sampling, tracing};
+use super::{Settings, access_log, names, retry, sampling, tracing};
 
 /// The most headers in one message: more than any server takes. Envoy's default is 100.
 pub(super) const MAX_HEADERS: u32 = 10_000;
@@ -57,18 +58,18 @@ const UPGRADES: [&str; 5] = ["websocket", "tcp", "SPDY/3.1", "tailscale-control-
 /// does so for `h2c` alone.
 const IGNORED_UPGRADES: [&str; 3] = ["h2", "HTTP/", "TLS/"];
 
-/// The filter of a published port.
-pub(super) fn filter(port: &ProxiedPort, cluster: &str, settings: &Settings) -> Filter {
+/// The filter of a port.
+pub(super) fn filter(port: &Port<'_>, settings: &Settings) -> Filter {
     Filter {
         name: "envoy.filters.network.http_connection_manager".to_owned(),
-        config_type: Some(filter::ConfigType::TypedConfig(pack_any(manager(port, cluster, settings)))),
+        config_type: Some(filter::ConfigType::TypedConfig(pack_any(manager(port, settings)))),
     }
 }
 
-fn manager(port: &ProxiedPort, cluster: &str, settings: &Settings) -> HttpConnectionManager {
+fn manager(port: &Port<'_>, settings: &Settings) -> HttpConnectionManager {
     HttpConnectionManager {
-        stat_prefix: names::stats_prefix(cluster),
-        route_specifier: Some(RouteSpecifier::RouteConfig(routes(cluster))),
+        stat_prefix: names::stats_prefix(&port.cluster),
+        route_specifier: Some(RouteSpecifier::RouteConfig(routes(port))),
         http_filters: vec![router()],
         access_log: access_log::for_port(port, ProxyMode::Http, settings.access_log),
         tracing: settings.tracing.as_ref().map(|tracing| tracing::for_port(port, tracing)),
@@ -97,6 +98,7 @@ fn transparent() -> HttpConnectionManager {
         // True would overwrite the `x-forwarded-proto` of a TLS terminator in front of this host, and add
         // `x-envoy-external-address`. See `client_address` for `x-forwarded-for`.
         use_remote_address: boolean(false),
+        forward_client_cert_details: ForwardClientCertDetails::AlwaysForwardOnly.into(),
         proxy_100_continue: true,
         upgrade_configs: UPGRADES.iter().chain([&CONNECT]).map(|token| upgrade(token)).collect(),
         normalize_path: boolean(false),
@@ -145,26 +147,40 @@ fn router() -> HttpFilter {
     }
 }
 
-fn routes(cluster: &str) -> RouteConfiguration {
+fn routes(port: &Port<'_>) -> RouteConfiguration {
+    let cluster = &port.cluster;
     let connect = RouteAction {
         upgrade_configs: vec![RouteUpgrade { upgrade_type: CONNECT.to_owned(), ..Default::default() }],
         ..to(cluster)
     };
-    let everything = VirtualHost {
-        name: cluster.to_owned(),
-        domains: vec!["*".to_owned()],
-        routes: vec![
-            route(PathSpecifier::ConnectMatcher(ConnectMatcher {}), connect),
-            route(PathSpecifier::Prefix("/".to_owned()), to(cluster)),
-        ],
-        ..Default::default()
-    };
+    let mut routes = vec![route(PathSpecifier::ConnectMatcher(ConnectMatcher {}), connect)];
+    if port.has_retries {
+        routes.extend(with_retries(cluster));
+    } else {
+        routes.push(route(everything(), to(cluster)));
+    }
+    let everywhere = VirtualHost { name: cluster.clone(), domains: vec!["*".to_owned()], routes, ..Default::default() };
     RouteConfiguration {
-        name: cluster.to_owned(),
-        virtual_hosts: vec![everything],
+        name: cluster.clone(),
+        virtual_hosts: vec![everywhere],
         request_headers_to_add: vec![client_address()],
         ..Default::default()
     }
+}
+
+/// Two routes to the same place: what may be tried again depends on the request.
+fn with_retries(cluster: &str) -> [Route; 2] {
+    let safe = RouteAction { retry_policy: Some(retry::of_safe_requests()), ..to(cluster) };
+    let any = RouteAction { retry_policy: Some(retry::of_any_request()), ..to(cluster) };
+    let mut safe = route(everything(), safe);
+    if let Some(matches) = &mut safe.r#match {
+        matches.headers.push(retry::is_safe());
+    }
+    [safe, route(everything(), any)]
+}
+
+fn everything() -> PathSpecifier {
+    PathSpecifier::Prefix("/".to_owned())
 }
 
 /// The container sees Envoy as its peer, so it is told the client's address: the one that the connection has,
@@ -190,7 +206,7 @@ fn route(path: PathSpecifier, action: RouteAction) -> Route {
     }
 }
 
-/// No timeout, no retry.
+/// Without a timeout.
 fn to(cluster: &str) -> RouteAction {
     RouteAction {
         cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),

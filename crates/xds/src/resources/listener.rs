@@ -1,11 +1,12 @@
 //! LDS: where Envoy listens, and which of its filters a connection meets.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::listener::v3::listener::ConnectionBalanceConfig;
 use envoy_types::pb::envoy::config::listener::v3::listener::connection_balance_config::{BalanceType, ExactBalance};
 use envoy_types::pb::envoy::config::listener::v3::{
-    Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, listener_filter,
+    AdditionalAddress, Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, listener_filter,
 };
 use envoy_types::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
@@ -13,7 +14,9 @@ use envoy_types::pb::google::protobuf::Any;
 use envoy_types::util::pack_any;
 use model::{ProxiedPort, ProxyMode};
 
-use super::values::{duration, socket_address, tcp_keepalive};
+use super::port::Port;
+use super::service::{Binding, ServiceSettings};
+use super::values::{boolean, duration, socket_address, tcp_keepalive};
 use super::{Settings, http, names, tcp};
 
 /// How long `auto` waits for a client's first bytes before it takes the connection for `tcp`.
@@ -24,21 +27,52 @@ use super::{Settings, http, names, tcp};
 const FIRST_BYTES_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The listener of a published port.
-pub(super) fn published_port(name: &str, cluster: &str, port: &ProxiedPort, settings: &Settings) -> Listener {
+pub(super) fn published_port(name: &str, published: &ProxiedPort, port: &Port<'_>, settings: &Settings) -> Listener {
     let listener = Listener {
         name: name.to_owned(),
-        address: Some(socket_address(port.published.socket_address())),
-        stat_prefix: names::stats_prefix(cluster),
+        address: Some(socket_address(published.published.socket_address())),
+        ..Default::default()
+    };
+    serving(listener, port, settings)
+}
+
+/// The listener of a service port, at every service address; `None` where there is no such address.
+pub(super) fn service_port(
+    name: &str,
+    port: &Port<'_>,
+    services: &ServiceSettings,
+    settings: &Settings,
+) -> Option<Listener> {
+    let mut addresses = services.addresses.iter().map(|address| socket_address(SocketAddr::new(*address, port.number)));
+    let first = addresses.next()?;
+    let others = addresses.map(|address| AdditionalAddress { address: Some(address), ..Default::default() });
+    let is_bound = services.binding == Binding::Bound;
+    let listener = Listener {
+        name: name.to_owned(),
+        address: Some(first),
+        additional_addresses: others.collect(),
+        bind_to_port: boolean(is_bound),
+        // The service address may come later than Envoy.
+        freebind: if is_bound { boolean(true) } else { None },
+        ..Default::default()
+    };
+    Some(serving(listener, port, settings))
+}
+
+/// The same with all that does not depend on the address.
+fn serving(listener: Listener, port: &Port<'_>, settings: &Settings) -> Listener {
+    let listener = Listener {
+        stat_prefix: names::stats_prefix(&port.cluster),
         // Envoy's workers share what one socket gets: the kernel is told to give all of it to one (see the shim's
         // `steering`), as the number of workers is not known there.
         connection_balance_config: Some(ConnectionBalanceConfig {
             balance_type: Some(BalanceType::ExactBalance(ExactBalance {})),
         }),
         tcp_keepalive: tcp_keepalive(),
-        ..Default::default()
+        ..listener
     };
-    let tcp = || chain(tcp::filter(port, cluster, settings));
-    let http = || chain(http::filter(port, cluster, settings));
+    let tcp = || chain(tcp::filter(port, settings));
+    let http = || chain(http::filter(port, settings));
     match port.mode {
         ProxyMode::Http => Listener { filter_chains: vec![http()], ..listener },
         ProxyMode::Auto => by_first_bytes(listener, http(), tcp()),
@@ -47,7 +81,7 @@ pub(super) fn published_port(name: &str, cluster: &str, port: &ProxiedPort, sett
     }
 }
 
-fn chain(filter: Filter) -> FilterChain {
+pub(super) fn chain(filter: Filter) -> FilterChain {
     FilterChain { filters: vec![filter], ..Default::default() }
 }
 
@@ -59,8 +93,8 @@ fn by_first_bytes(listener: Listener, http: FilterChain, other: FilterChain) -> 
     };
     Listener {
         listener_filters: vec![
-            inspector("envoy.filters.listener.tls_inspector", pack_any(TlsInspector::default())),
-            inspector("envoy.filters.listener.http_inspector", pack_any(HttpInspector::default())),
+            listener_filter("envoy.filters.listener.tls_inspector", pack_any(TlsInspector::default())),
+            listener_filter("envoy.filters.listener.http_inspector", pack_any(HttpInspector::default())),
         ],
         listener_filters_timeout: duration(FIRST_BYTES_TIMEOUT),
         continue_on_listener_filters_timeout: true,
@@ -70,7 +104,7 @@ fn by_first_bytes(listener: Listener, http: FilterChain, other: FilterChain) -> 
     }
 }
 
-fn inspector(name: &str, config: Any) -> ListenerFilter {
+pub(super) fn listener_filter(name: &str, config: Any) -> ListenerFilter {
     ListenerFilter {
         name: name.to_owned(),
         config_type: Some(listener_filter::ConfigType::TypedConfig(config)),

@@ -4,14 +4,20 @@ use model::ProxiedPort;
 
 use crate::{Change, ResourceType};
 
+use self::port::Port;
+
 mod access_log;
+mod catch;
 mod cluster;
 mod collector;
 mod endpoint;
 mod http;
 mod listener;
 pub mod names;
+mod port;
+mod retry;
 mod sampling;
+pub mod service;
 mod tcp;
 mod tracing;
 mod values;
@@ -81,7 +87,7 @@ pub fn set(port: &ProxiedPort, settings: &Settings) -> Vec<Change> {
         values::set(
             ResourceType::Listener,
             listener.clone(),
-            &listener::published_port(&listener, &cluster, port, settings),
+            &listener::published_port(&listener, port, &Port::from(port), settings),
         ),
     ]
 }
@@ -102,11 +108,16 @@ pub fn remove(port: &ProxiedPort) -> Vec<Change> {
 /// the old one had.
 #[must_use]
 pub fn replace(old: &ProxiedPort, new: &ProxiedPort, settings: &Settings) -> Vec<Change> {
-    let mut changes = set(new, settings);
+    changes_between(remove(old), set(new, settings))
+}
+
+/// What is set, and the removal of what is not set.
+fn changes_between(removed: Vec<Change>, set: Vec<Change>) -> Vec<Change> {
+    let mut changes = set;
     let stays = |gone: &Change| {
         changes.iter().any(|change| (change.resource_type, &change.name) == (gone.resource_type, &gone.name))
     };
-    let gone: Vec<Change> = remove(old).into_iter().filter(|gone| !stays(gone)).collect();
+    let gone: Vec<Change> = removed.into_iter().filter(|gone| !stays(gone)).collect();
     changes.extend(gone);
     changes
 }

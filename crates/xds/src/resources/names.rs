@@ -1,5 +1,7 @@
 //! What resources are called: a contract with operators, who meet these names in Envoy's stats and logs.
 
+use std::net::IpAddr;
+
 use model::{PublishedPort, Service};
 
 /// The Envoy cluster of the trace collector.
@@ -20,6 +22,23 @@ pub fn port_listener(port: &PublishedPort) -> String {
 #[must_use]
 pub fn port_cluster(port: &PublishedPort, service: &Service) -> String {
     format!("local/{}/{}/{}/{}", service.name, service.environment, port.address, port.port)
+}
+
+/// The listener of a service port, its Envoy cluster and its endpoints: `service/SERVICE/ENVIRONMENT/SERVICEPORT`.
+#[must_use]
+pub fn service_port(port: u16, service: &Service) -> String {
+    format!("service/{}/{}/{port}", service.name, service.environment)
+}
+
+/// The Envoy cluster without instances where captured connections end that are for no service port. Their stats
+/// begin with it, too.
+pub const CATCH: &str = "service-capture";
+
+/// The listener that catches the connections of one family to service ports: `service-capture/ADDRESS`, the
+/// unspecified address of the family.
+#[must_use]
+pub fn catch_listener(any: IpAddr) -> String {
+    format!("{CATCH}/{any}")
 }
 
 /// How the stats of an Envoy cluster and its listeners begin; `examples/envoy.yaml` makes labels of it.
@@ -49,6 +68,8 @@ mod tests {
         assert_eq!(port_listener(&port("::")), "port/::/8080");
         assert_eq!(port_cluster(&port("0.0.0.0"), &service("web", "test")), "local/web/test/0.0.0.0/8080");
         assert_eq!(port_cluster(&port("fd00::1"), &service("web.v1", "")), "local/web.v1//fd00::1/8080");
+        assert_eq!(service_port(9500, &service("web", "test")), "service/web/test/9500");
+        assert_eq!(service_port(9500, &service("web.v1", "")), "service/web.v1//9500");
         assert_eq!(stats_prefix(&port_cluster(&port("::"), &service("web", "test"))), "local/web/test/__/8080");
     }
 }

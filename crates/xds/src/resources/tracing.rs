@@ -20,30 +20,31 @@ use envoy_types::pb::envoy::extensions::tracers::opentelemetry::resource_detecto
 use envoy_types::pb::envoy::r#type::tracing::v3::{CustomTag, custom_tag};
 use envoy_types::pb::google::protobuf::Any;
 use envoy_types::util::pack_any;
-use model::{ProxiedPort, ProxyMode, Service};
+use model::{ProxyMode, Service};
 
 use super::names::TRACE_COLLECTOR;
+use super::port::Port;
 use super::values::{boolean, duration, extension};
 use super::{Tracing, TracingProtocol, sampling};
 
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the HTTP filter of a port is told.
-pub(super) fn for_port(port: &ProxiedPort, tracing: &Tracing) -> hcm::Tracing {
+pub(super) fn for_port(port: &Port<'_>, tracing: &Tracing) -> hcm::Tracing {
     hcm::Tracing {
         random_sampling: Some(sampling::by_envoy(tracing)),
-        custom_tags: tags(&port.service, tracing.protocol),
-        provider: Some(provider(&port.service, tracing)),
+        custom_tags: tags(port.service, tracing.protocol),
+        provider: Some(provider(port.service, tracing)),
         operation: operation(port),
         ..Default::default()
     }
 }
 
 /// Names spans after method, service and port: `GET web.test:8080`.
-fn operation(port: &ProxiedPort) -> String {
-    let Service { name, environment } = &port.service;
+fn operation(port: &Port<'_>) -> String {
+    let Service { name, environment } = port.service;
     let dot = if environment.as_str().is_empty() { "" } else { "." };
-    format!("%REQ(:METHOD)% {name}{dot}{environment}:{}", port.published.port)
+    format!("%REQ(:METHOD)% {name}{dot}{environment}:{}", port.number)
 }
 
 fn tags(service: &Service, protocol: TracingProtocol) -> Vec<CustomTag> {
