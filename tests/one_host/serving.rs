@@ -46,7 +46,13 @@ fn http_is_answered_through_envoy_over_both_families(version: Docker) {
         let counted = host.envoy_stat(&format!(r"^http\.local/web/test/{address}/8080\.downstream_rq_total$"));
         assert_eq!(counted, 3 * EACH, "Envoy counts the requests to {address}");
         let metric = "envoy_http_downstream_rq_total";
-        let labels = [("service", "web"), ("environment", "test"), ("address", address), ("port", "8080")];
+        let prefix = format!("local/web/test/{address}/8080");
+        let labels = [
+            ("service", "web"),
+            ("environment", "test"),
+            ("port", "8080"),
+            ("envoy_http_conn_manager_prefix", prefix.as_str()),
+        ];
         let found = host.envoy_metrics().lines().any(|line| {
             let has = |(label, value): &(&str, &str)| line.contains(&format!(r#"{label}="{value}""#));
             line.starts_with(metric) && labels.iter().all(has) && line.ends_with(&format!(" {}", 3 * EACH))
