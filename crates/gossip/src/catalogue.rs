@@ -2,7 +2,8 @@
 //!
 //! Nothing here knows whether a host is alive: a host that dies changes no record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use model::{HostName, HostRecord, Stamp};
@@ -13,6 +14,9 @@ use crate::record_wire::record_fingerprint;
 
 /// How many parts the digest has. Only parts that differ are looked at closer.
 pub(crate) const BUCKETS: usize = 64;
+
+/// The most forgotten hosts whose last stamps are kept.
+const FORGOTTEN_MAX: usize = 1_000;
 
 /// One number for each part of the catalogue; equal numbers stand for equal knowledge.
 pub(crate) type Buckets = [u64; BUCKETS];
@@ -37,11 +41,16 @@ struct Entry {
 pub(crate) struct Catalogue {
     entries: BTreeMap<HostName, Entry>,
     buckets: Buckets,
+    /// Who announces which address as its own.
+    claims: BTreeMap<IpAddr, BTreeSet<HostName>>,
+    /// The last stamps of hosts that were forgotten, so that they are not learned again from somebody who
+    /// forgets them a little later.
+    forgotten: BTreeMap<HostName, Stamp>,
 }
 
 impl Default for Catalogue {
     fn default() -> Self {
-        Self { entries: BTreeMap::new(), buckets: [0; BUCKETS] }
+        Self { entries: BTreeMap::new(), buckets: [0; BUCKETS], claims: BTreeMap::new(), forgotten: BTreeMap::new() }
     }
 }
 
@@ -65,20 +74,59 @@ impl Catalogue {
         if known.is_none() && self.entries.len() >= crate::HOSTS_MAX {
             return false;
         }
-        if known.is_some_and(|known| *known.record >= record) {
+        if known.is_some_and(|known| *known.record >= record) || self.is_forgotten(host, record.stamp) {
             return false;
         }
         let content = record_fingerprint(&record);
         self.remove(host);
         self.mix(host, record.stamp, content);
+        for address in record.addresses() {
+            self.claims.entry(*address).or_default().insert(host.clone());
+        }
         self.entries.insert(host.clone(), Entry { record: Arc::new(record), content });
         true
     }
 
-    /// Forgets a host.
+    /// Forgets a host that is gone for long, and all that it said until now.
+    pub(crate) fn forget(&mut self, host: &HostName) {
+        let stamp = self.stamp(host);
+        self.remove(host);
+        while self.forgotten.len() >= FORGOTTEN_MAX {
+            self.forgotten.pop_first();
+        }
+        self.forgotten.extend(stamp.map(|stamp| (host.clone(), stamp)));
+    }
+
+    /// The host is there after all: what it said counts again.
+    pub(crate) fn recall(&mut self, host: &HostName) {
+        self.forgotten.remove(host);
+    }
+
+    fn is_forgotten(&self, host: &HostName, stamp: Stamp) -> bool {
+        self.forgotten.get(host).is_some_and(|forgotten| stamp <= *forgotten)
+    }
+
+    /// Takes out a record.
     pub(crate) fn remove(&mut self, host: &HostName) {
         if let Some(entry) = self.entries.remove(host) {
             self.mix(host, entry.record.stamp, entry.content);
+            for address in entry.record.addresses() {
+                self.withdraw_claim(*address, host);
+            }
+        }
+    }
+
+    /// The hosts that announce this address as their own.
+    pub(crate) fn claimants(&self, address: IpAddr) -> impl Iterator<Item = &HostName> {
+        self.claims.get(&address).into_iter().flatten()
+    }
+
+    fn withdraw_claim(&mut self, address: IpAddr, host: &HostName) {
+        if let Some(claimants) = self.claims.get_mut(&address) {
+            claimants.remove(host);
+            if claimants.is_empty() {
+                self.claims.remove(&address);
+            }
         }
     }
 
@@ -97,9 +145,10 @@ impl Catalogue {
 
     /// Whether the record behind `head` could replace the one that is known.
     pub(crate) fn wants(&self, head: &Head) -> bool {
-        self.entries.get(&head.host).is_none_or(|known| {
+        let is_later = self.entries.get(&head.host).is_none_or(|known| {
             head.stamp > known.record.stamp || (head.stamp == known.record.stamp && head.content != known.content)
-        })
+        });
+        is_later && !self.is_forgotten(&head.host, head.stamp)
     }
 
     /// Adds to the digest, or takes out what was added before.
@@ -173,6 +222,22 @@ mod tests {
             prop_assert!(partial.merge(&lost, full.get(&lost).unwrap().as_ref().clone()));
             prop_assert_eq!(differing(full.buckets(), partial.buckets()), 0);
         }
+    }
+
+    #[test]
+    fn a_host_that_was_forgotten_comes_back_only_with_something_new() {
+        let stamp = |version| Stamp { version, ..Stamp::default() };
+        let mut catalogue = Catalogue::default();
+        catalogue.merge(&host(1), HostRecord::empty(stamp(5)));
+        let head = catalogue.heads(u64::MAX).remove(0);
+        catalogue.forget(&host(1));
+        assert_eq!(differing(catalogue.buckets(), Catalogue::default().buckets()), 0);
+        assert!(!catalogue.wants(&head));
+        assert!(!catalogue.merge(&host(1), HostRecord::empty(stamp(5))));
+        assert!(catalogue.merge(&host(1), HostRecord::empty(stamp(6))));
+        catalogue.forget(&host(1));
+        catalogue.recall(&host(1));
+        assert!(catalogue.merge(&host(1), HostRecord::empty(stamp(6))), "it takes part again");
     }
 
     #[test]

@@ -156,7 +156,9 @@ impl Broadcast {
 fn write_change(change: &Change, writer: &mut Writer) {
     match change {
         Change::Put(instance) => write_instance(instance, writer.u8(PUT)),
-        Change::Remove(key) => drop(writer.u8(REMOVE).bytes(key.as_bytes())),
+        Change::Remove(key) => {
+            writer.u8(REMOVE).bytes(key.as_bytes());
+        }
     }
 }
 

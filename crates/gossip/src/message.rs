@@ -7,7 +7,7 @@ use crate::catalogue::{BUCKETS, Buckets, Head};
 use crate::channel::MESSAGE_MAX;
 use crate::identity::{HostIdentity, IdentityCodec};
 use crate::record_wire::{read_record, write_record};
-use crate::wire::{DecodeError, Reader, Writer};
+use crate::wire::{DecodeError, Reader, Writer, at_place, place_in};
 
 /// The most heads or members in one message; a longer list takes several.
 pub(crate) const LIST_MAX: usize = 400;
@@ -23,9 +23,20 @@ pub(crate) struct Hello {
     pub(crate) boot: u64,
     /// The incarnation that the process began with: of two hosts of one name the older process keeps it.
     pub(crate) started: Incarnation,
-    /// Whether it takes part in the cluster now.
-    pub(crate) member: bool,
+    pub(crate) standing: Standing,
 }
+
+/// Whether a host takes part in the cluster now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Not yet, or not at the moment.
+    Outside,
+    Inside,
+    /// It neither does nor wants to.
+    Apart,
+}
+
+const STANDINGS: [Standing; 3] = [Standing::Outside, Standing::Inside, Standing::Apart];
 
 /// What the speaker knows of the listener.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -76,7 +87,7 @@ impl Message {
         match self {
             Self::Hello(hello) => {
                 hello.identity.write(writer.u8(HELLO));
-                writer.u64(hello.boot).incarnation(hello.started).bool(hello.member);
+                writer.u64(hello.boot).incarnation(hello.started).u8(place_in(&STANDINGS, hello.standing));
             }
             Self::Remembered(remembered) => {
                 writer.u8(REMEMBERED).incarnation(remembered.incarnation).bool(remembered.member.is_some());
@@ -87,7 +98,9 @@ impl Message {
             }
             Self::Digest { members, buckets } => {
                 writer.u8(DIGEST).u64(*members);
-                buckets.iter().for_each(|bucket| drop(writer.u64(*bucket)));
+                for bucket in buckets {
+                    writer.u64(*bucket);
+                }
             }
             Self::Members(members) => {
                 writer.u8(MEMBERS).count(members.len());
@@ -101,10 +114,14 @@ impl Message {
             }
             Self::Want(hosts) => {
                 writer.u8(WANT).count(hosts.len());
-                hosts.iter().for_each(|host| drop(writer.text(host.as_str())));
+                for host in hosts {
+                    writer.text(host.as_str());
+                }
             }
             Self::Record(host, record) => write_record(record, writer.u8(RECORD).text(host.as_str())),
-            Self::Done => drop(writer.u8(DONE)),
+            Self::Done => {
+                writer.u8(DONE);
+            }
         }
         debug_assert!(writer.0.len() <= MESSAGE_MAX, "{}", writer.0.len());
         writer.0
@@ -143,7 +160,7 @@ fn read_hello(reader: &mut Reader<'_>) -> Result<Hello, DecodeError> {
         identity: HostIdentity::read(reader)?,
         boot: reader.u64("boot")?,
         started: reader.incarnation()?,
-        member: reader.bool("member")?,
+        standing: at_place(&STANDINGS, reader.u8("standing")?, "standing")?,
     })
 }
 
@@ -181,7 +198,7 @@ mod tests {
     #[test]
     fn every_message_survives_the_wire() {
         let head = Head { host: "host-1".parse().unwrap(), stamp: model::Stamp::default(), content: 3 };
-        let hello = Hello { identity: identity(), boot: 4, started: Incarnation::new(2), member: true };
+        let hello = Hello { identity: identity(), boot: 4, started: Incarnation::new(2), standing: Standing::Inside };
         let messages = [
             Message::Hello(hello),
             Message::Remembered(Remembered::default()),

@@ -9,11 +9,11 @@ use model::host_record::{ADDRESSES_MAX, INSTANCES_MAX};
 use model::instance::{Origin, PORTS_MAX, Text};
 use model::{
     ContainerId, EnvironmentName, HostRecord, Instance, InstanceKey, InstancePort, Protocol, ProxyMode, Service,
-    ServiceName, Stamp, Status,
+    ServiceName, Status,
 };
 
 use crate::cluster::fingerprint;
-use crate::wire::{DecodeError, Reader, Writer};
+use crate::wire::{DecodeError, Reader, Writer, at_place, place_in};
 
 const CONTAINER: u8 = 0;
 const STATIC: u8 = 1;
@@ -69,7 +69,9 @@ impl Heading {
 
     pub(crate) fn write(&self, writer: &mut Writer) {
         writer.bool(self.left).count(self.addresses.len());
-        self.addresses.iter().for_each(|address| drop(writer.address(*address)));
+        for address in &self.addresses {
+            writer.address(*address);
+        }
     }
 }
 
@@ -178,19 +180,11 @@ fn read_text<const MAX: usize>(reader: &mut Reader<'_>, field: &'static str) -> 
     if text.len() > MAX { Err(DecodeError::Invalid(field)) } else { Ok(Text::cut(text)) }
 }
 
-/// `all` has fewer than 256 values and `value` is one of them.
-fn place_in<T: PartialEq>(all: &[T], value: T) -> u8 {
-    let place = all.iter().position(|other| *other == value);
-    place.and_then(|place| u8::try_from(place).ok()).expect("all values are listed")
-}
-
-fn at_place<T: Copy>(all: &[T], place: u8, field: &'static str) -> Result<T, DecodeError> {
-    all.get(usize::from(place)).copied().ok_or(DecodeError::Invalid(field))
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use proptest::prelude::*;
+
+    use model::Stamp;
 
     use super::*;
 

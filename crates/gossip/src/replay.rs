@@ -97,6 +97,11 @@ impl ReplayWindows {
         if window.accept(count) { Ok(()) } else { Err(Replayed::Seen) }
     }
 
+    /// The latest life of the host that a datagram was let in from.
+    pub(crate) fn incarnation(&self, sender: u64) -> Option<Incarnation> {
+        self.windows.get(&sender).map(|window| window.incarnation)
+    }
+
     /// Forgets a host that left long ago.
     pub(crate) fn forget(&mut self, sender: u64) {
         self.windows.remove(&sender);

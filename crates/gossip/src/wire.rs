@@ -158,3 +158,14 @@ impl Writer {
         self.address(address.ip()).u16(address.port())
     }
 }
+
+/// The number of a value. `all` has fewer than 256 values and `value` is one of them.
+pub(crate) fn place_in<T: PartialEq>(all: &[T], value: T) -> u8 {
+    let place = all.iter().position(|other| *other == value);
+    place.and_then(|place| u8::try_from(place).ok()).expect("all values are listed")
+}
+
+/// The value of a number.
+pub(crate) fn at_place<T: Copy>(all: &[T], place: u8, field: &'static str) -> Result<T, DecodeError> {
+    all.get(usize::from(place)).copied().ok_or(DecodeError::Invalid(field))
+}

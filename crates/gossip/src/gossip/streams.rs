@@ -1,0 +1,304 @@
+//! Streams: who may open how many, and what is carried on them.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use foca::{Member, State};
+use model::HostName;
+
+use super::Gossip;
+use super::joining::Phase;
+use crate::channel::Channel;
+use crate::exchange::Exchange;
+use crate::hosts::Answer;
+use crate::identity::HostIdentity;
+use crate::message::{Hello, Message};
+use crate::output::{Output, StreamId};
+use crate::refusal::Refusal;
+use crate::timers::Wake;
+
+/// The most streams that others may have open to this host.
+const ACCEPTED_MAX: usize = 32;
+
+/// The most streams that this host has open to others, for exchanges; direct checks come on top.
+const OPENED_MAX: usize = 8;
+
+/// The most direct checks at once.
+const CHECKS_MAX: usize = 64;
+
+/// The longest time until the other side has said who it is.
+const GREETING_MAX: Duration = Duration::from_secs(3);
+
+/// The longest time for a whole exchange.
+const EXCHANGE_MAX: Duration = Duration::from_secs(30);
+
+/// The most hosts that are looked at because another host has lost them.
+const RUMOURS_MAX: usize = 8;
+
+/// What a stream is opened for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To know the same afterwards.
+    Exchange,
+    /// To find out whether this host's registrar is there.
+    Check(HostName),
+    /// To find out whether another process bears this host's own name.
+    Namesake,
+}
+
+/// One stream.
+#[derive(Debug)]
+pub(super) struct Session {
+    /// `None` until the driver has opened it.
+    channel: Option<Channel>,
+    pub(super) remote: SocketAddr,
+    pub(super) opener: bool,
+    pub(super) purpose: Purpose,
+    pub(super) peer: Option<Hello>,
+    /// The other side has said what it remembers of this host.
+    pub(super) remembered: bool,
+    exchange: Exchange,
+}
+
+impl Session {
+    const fn is_exchange(&self) -> bool {
+        matches!(self.purpose, Purpose::Exchange)
+    }
+}
+
+impl Gossip {
+    /// Another host has opened a stream. `None`: there are too many, and it is to be closed.
+    pub fn handle_stream_accepted(&mut self, now: Instant, from: SocketAddr) -> Option<StreamId> {
+        let accepted = self.sessions.values().filter(|session| !session.opener).count();
+        if accepted >= ACCEPTED_MAX {
+            self.counters.count_refused(Refusal::TooMuch);
+            return None;
+        }
+        self.counters.streams_accepted += 1;
+        let channel = Channel::accept(&mut self.rng);
+        let id = self.add_session(now, Some(channel), from, false, Purpose::Exchange);
+        Some(id)
+    }
+
+    /// A stream that was asked for by [`Output::OpenStream`] is open.
+    pub fn handle_stream_opened(&mut self, now: Instant, stream: StreamId) {
+        let Some(session) = self.sessions.get_mut(&stream) else { return };
+        match Channel::open(&self.envelope, &mut self.rng) {
+            Ok((channel, first)) => {
+                session.channel = Some(channel);
+                self.write(stream, first);
+                self.say(stream, &self.hello());
+            }
+            Err(why) => self.refuse_stream(now, stream, why),
+        }
+    }
+
+    /// Bytes came in on a stream.
+    pub fn handle_stream_data(&mut self, now: Instant, stream: StreamId, bytes: &[u8]) {
+        let Some(channel) = self.sessions.get_mut(&stream).and_then(|session| session.channel.as_mut()) else {
+            return;
+        };
+        let mut answer = Vec::new();
+        let messages = channel.receive(&self.envelope, bytes, &mut answer);
+        self.write(stream, answer);
+        let handled = messages.and_then(|messages| {
+            messages.iter().try_for_each(|bytes| self.handle_message(now, stream, Message::decode(bytes)?))
+        });
+        if let Err(why) = handled {
+            self.refuse_stream(now, stream, why);
+        }
+        self.settle(now);
+    }
+
+    /// A stream could not be opened, has broken, or was closed by the other side.
+    pub fn handle_stream_closed(&mut self, now: Instant, stream: StreamId) {
+        self.end_stream(now, stream, true);
+        self.settle(now);
+    }
+
+    pub(super) fn has_stream_to(&self, address: SocketAddr) -> bool {
+        self.sessions.values().any(|session| session.opener && session.remote == address && session.is_exchange())
+    }
+
+    /// Asks the driver for a stream, unless there are too many.
+    pub(super) fn open_stream(&mut self, now: Instant, to: SocketAddr, purpose: Purpose) -> Option<StreamId> {
+        let is_check = purpose != Purpose::Exchange;
+        let opened = self.sessions.values().filter(|session| session.opener && session.is_exchange() != is_check);
+        if opened.count() >= if is_check { CHECKS_MAX } else { OPENED_MAX } {
+            return None;
+        }
+        self.counters.streams_opened += 1;
+        let stream = self.add_session(now, None, to, true, purpose);
+        self.outputs.push_back(Output::OpenStream { stream, to });
+        Some(stream)
+    }
+
+    fn add_session(
+        &mut self,
+        now: Instant,
+        channel: Option<Channel>,
+        remote: SocketAddr,
+        opener: bool,
+        purpose: Purpose,
+    ) -> StreamId {
+        let id = StreamId(self.next_id());
+        let exchange = Exchange::default();
+        let session = Session { channel, remote, opener, purpose, peer: None, remembered: false, exchange };
+        self.sessions.insert(id, session);
+        self.timers.set(Wake::Stream(id), now + GREETING_MAX);
+        id
+    }
+
+    pub(super) fn say(&mut self, stream: StreamId, message: &Message) {
+        let Some(channel) = self.sessions.get_mut(&stream).and_then(|session| session.channel.as_mut()) else {
+            return;
+        };
+        let mut bytes = Vec::new();
+        // Only a message beyond its bound could fail, and there is none.
+        let _ = channel.send(&message.encode(), &mut bytes);
+        self.write(stream, bytes);
+    }
+
+    fn write(&mut self, stream: StreamId, bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            self.counters.stream_bytes_sent += bytes.len() as u64;
+            self.outputs.push_back(Output::WriteStream { stream, bytes });
+        }
+    }
+
+    fn refuse_stream(&mut self, now: Instant, stream: StreamId, why: Refusal) {
+        self.counters.count_refused(why);
+        self.end_stream(now, stream, false);
+    }
+
+    /// Nothing more is wanted of the stream.
+    pub(super) fn close_stream(&mut self, stream: StreamId) {
+        if self.sessions.remove(&stream).is_some() {
+            self.timers.clear(&Wake::Stream(stream));
+            self.outputs.push_back(Output::CloseStream { stream });
+        }
+    }
+
+    /// The stream is over before its time: by the other side, or because it took too long or misbehaved.
+    pub(super) fn end_stream(&mut self, now: Instant, stream: StreamId, by_other: bool) {
+        let Some(session) = self.sessions.remove(&stream) else { return };
+        self.timers.clear(&Wake::Stream(stream));
+        if !by_other {
+            self.outputs.push_back(Output::CloseStream { stream });
+        }
+        if session.peer.is_some() {
+            return;
+        }
+        match session.purpose {
+            // Who accepts and closes is there, and has no time; who accepts and is silent hangs.
+            Purpose::Check(host) if by_other && session.channel.is_some() => {
+                self.registrar_answered(now, &host, Answer::Busy);
+            }
+            Purpose::Check(host) => self.registrar_answered(now, &host, Answer::No),
+            Purpose::Namesake => self.no_namesake(now, session.remote),
+            Purpose::Exchange => {}
+        }
+    }
+
+    fn handle_message(&mut self, now: Instant, id: StreamId, message: Message) -> Result<(), Refusal> {
+        match message {
+            Message::Hello(hello) => {
+                self.timers.set(Wake::Stream(id), now + EXCHANGE_MAX);
+                return self.handle_hello(now, id, hello);
+            }
+            Message::Remembered(theirs) => return self.handle_remembered(now, id, &theirs),
+            Message::Members(members) => return self.handle_members(now, id, members),
+            Message::Record(host, record) => return self.handle_record(now, id, host, record),
+            _ => {}
+        }
+        let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
+        if session.peer.is_none() {
+            return Err(Refusal::Malformed);
+        }
+        let answer = match message {
+            Message::Digest { .. } if self.phase != Phase::Inside => {
+                self.close_stream(id);
+                return Ok(());
+            }
+            Message::Digest { members: theirs, buckets } => {
+                let members = self.members.as_ref();
+                let digest = members.map_or(0, |members| members.digest());
+                let list = || members.map_or_else(Vec::new, |members| members_to_tell(members));
+                session.exchange.digest(&self.catalogue, (theirs, &buckets), digest, list)?
+            }
+            Message::Heads { last, heads } => {
+                let name = &self.identity.name;
+                session.exchange.heads(&self.catalogue, name, last, heads)?.into_iter().collect()
+            }
+            Message::Want(hosts) => Exchange::wanted(&self.catalogue, &hosts),
+            _ => {
+                session.exchange.done();
+                Vec::new()
+            }
+        };
+        answer.iter().for_each(|message| self.say(id, message));
+        self.close_if_over(id);
+        Ok(())
+    }
+
+    pub(super) fn say_digest(&mut self, id: StreamId) {
+        let digest = self.members.as_ref().map_or(0, |members| members.digest());
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let (exchange, first) = Exchange::open(&self.catalogue, digest);
+        session.exchange = exchange;
+        self.say(id, &first);
+    }
+
+    fn close_if_over(&mut self, id: StreamId) {
+        let Some(session) = self.sessions.get(&id).filter(|session| session.exchange.is_over()) else { return };
+        self.counters.exchanges_completed += 1;
+        // Who accepted leaves the closing to the opener: what was said last must arrive.
+        if session.opener {
+            self.close_stream(id);
+        }
+    }
+
+    /// What the other side knows of members. Whom it has lost is looked at, not believed.
+    fn handle_members(&mut self, now: Instant, id: StreamId, theirs: Vec<Member<HostIdentity>>) -> Result<(), Refusal> {
+        if self.sessions.get(&id).is_none_or(|session| session.peer.is_none()) {
+            return Err(Refusal::Malformed);
+        }
+        let Some(members) = &mut self.members else { return Ok(()) };
+        let own = self.identity.fingerprint;
+        let (lost, present): (Vec<_>, Vec<_>) = theirs
+            .into_iter()
+            .filter(|member| member.id().fingerprint != own)
+            .partition(|member| member.state() == State::Down);
+        members.apply(present.into_iter());
+        let is_here = |lost: &&Member<HostIdentity>| {
+            members.find(lost.id().fingerprint).is_some_and(|m| m.id() == lost.id() && m.state() != State::Down)
+        };
+        let rumours: Vec<_> = lost.iter().filter(is_here).map(|lost| lost.id().name.as_ref().clone()).collect();
+        rumours.iter().take(RUMOURS_MAX).for_each(|host| self.doubt(now, host));
+        self.settle(now);
+        Ok(())
+    }
+
+    fn handle_record(
+        &mut self,
+        now: Instant,
+        id: StreamId,
+        host: HostName,
+        record: model::HostRecord,
+    ) -> Result<(), Refusal> {
+        let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
+        let next = session.exchange.record(&host)?;
+        self.learn(now, &host, record);
+        if let Some(message) = next {
+            self.say(id, &message);
+        }
+        self.close_if_over(id);
+        Ok(())
+    }
+}
+
+/// Members to tell another host of: those that are there, and those that were lost.
+fn members_to_tell(members: &crate::members::Members) -> Vec<Member<HostIdentity>> {
+    let own = Member::alive(members.identity().clone());
+    members.all().cloned().chain(std::iter::once(own)).take(crate::HOSTS_MAX).collect()
+}

@@ -1,0 +1,212 @@
+//! What is known, for the outside.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use model::{HostName, Instance, Stamp};
+
+use super::Gossip;
+use super::joining::Phase;
+use crate::addresses::Disbelief;
+use crate::hosts::{Host, HostStatus};
+use crate::own::LeftOut;
+use crate::refusal::Counters;
+
+/// How often a host hears no datagram after getting in before that is a problem.
+const IN_VAIN_REPORTED: u32 = 2;
+
+/// Another host, as it is to be shown and served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostView {
+    /// Its name.
+    pub name: HostName,
+    /// Where its gossip is reached; `None` while only its record is known.
+    pub address: Option<SocketAddr>,
+    /// How it fares.
+    pub status: HostStatus,
+    /// Since when, by this host's clock; `None` while only its record is known.
+    pub since: Option<Instant>,
+    /// Whether its instances are to be served. A host that is down is served all the same while most hosts
+    /// are lost at once.
+    pub served: bool,
+    /// What it said last.
+    pub stamp: Option<Stamp>,
+    /// Its instances, with those of their ports alone whose addresses are believed.
+    pub instances: Vec<Instance>,
+    /// The addresses that are not believed.
+    pub disbelieved: Vec<(IpAddr, Disbelief)>,
+}
+
+/// What is wrong, in words for the operator.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// Another process bears this host's name and keeps it.
+    #[error(
+        "another host at {0} is called {1} too, and keeps the name: this host takes no part in the cluster until one of them is given another --host-name"
+    )]
+    NameTaken(SocketAddr, HostName),
+    /// Another process bears this host's name and takes no part.
+    #[error("another host at {0} is called {1} too, and takes no part in the cluster: give it another --host-name")]
+    NameContested(SocketAddr, HostName),
+    /// Nobody is heard any longer.
+    #[error("cut off from the cluster: no other host is heard; what they said last is served on")]
+    CutOff,
+    /// Streams to other hosts work, and datagrams do not.
+    #[error("other hosts are reached by TCP, but no UDP comes through: let both pass to and from {0}")]
+    NoDatagrams(SocketAddr),
+    /// Most hosts were lost at once.
+    #[error("{lost} of {of} hosts were lost at once, too many to believe: their instances are served on")]
+    MostHostsLost {
+        /// How many.
+        lost: usize,
+        /// Of how many, this one included.
+        of: usize,
+    },
+    /// A host announces an address that can't be its own.
+    #[error("host {host} announces instances at {address}, which are not used: {why}")]
+    AddressNotBelieved {
+        /// Who.
+        host: HostName,
+        /// What.
+        address: IpAddr,
+        /// Why not.
+        why: Disbelief,
+    },
+    /// An instance of this host is not announced.
+    #[error(transparent)]
+    NotAnnounced(#[from] LeftOut),
+    /// The bound on hosts is reached.
+    #[error("{} hosts are known, and no more can be", crate::HOSTS_MAX)]
+    TooManyHosts,
+}
+
+impl Gossip {
+    /// What is known of another host; `None` for this host itself and for those not known.
+    #[must_use]
+    pub fn host(&self, name: &HostName) -> Option<HostView> {
+        let record = self.catalogue.get(name).filter(|_| name != self.own_name());
+        let host = self.hosts.get(name);
+        if record.is_none() && host.is_none() {
+            return None;
+        }
+        let mut disbelieved = Vec::new();
+        let instances = record.iter().flat_map(|record| record.instances().values());
+        let instances = instances.map(|instance| self.believed(name, instance, &mut disbelieved)).collect();
+        disbelieved.sort_unstable();
+        disbelieved.dedup();
+        let left = record.is_some_and(|record| record.left);
+        Some(HostView {
+            name: name.clone(),
+            address: host.map(|host| host.identity.address),
+            status: host.map_or(if left { HostStatus::Left } else { HostStatus::Down }, |host| host.status),
+            since: host.map(|host| host.since),
+            served: host.is_some_and(Host::is_served),
+            stamp: record.map(|record| record.stamp),
+            instances,
+            disbelieved,
+        })
+    }
+
+    /// How another host fares, and whether its instances are to be served: what [`host`](Self::host) says of it,
+    /// without its instances. `None` where only its record is known, or nothing.
+    #[must_use]
+    pub fn status(&self, name: &HostName) -> Option<(HostStatus, bool)> {
+        self.hosts.get(name).map(|host| (host.status, host.is_served()))
+    }
+
+    /// All other hosts that are known, in the order of their names.
+    pub fn hosts(&self) -> impl Iterator<Item = HostView> {
+        let members = self.hosts.iter().map(|(name, _)| name);
+        let names: std::collections::BTreeSet<_> = self.catalogue.hosts().chain(members).collect();
+        names.into_iter().filter_map(|name| self.host(name))
+    }
+
+    /// What went over the network since the start.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Whether this host takes part in the cluster now.
+    #[must_use]
+    pub fn is_inside(&self) -> bool {
+        self.phase == Phase::Inside
+    }
+
+    /// How many others take part, as this host sees it.
+    #[must_use]
+    pub fn members(&self) -> usize {
+        self.members.as_ref().map_or(0, |members| members.others())
+    }
+
+    /// Stands for all that is known of all hosts: equal on two hosts exactly if they know the same.
+    #[must_use]
+    pub fn knowledge(&self) -> u64 {
+        let buckets = self.catalogue.buckets().map(u64::to_be_bytes);
+        crate::cluster::fingerprint(&buckets.each_ref().map(|bucket| &bucket[..]))
+    }
+
+    /// The stamp of what is known of a host, this one included.
+    #[must_use]
+    pub fn stamp(&self, host: &HostName) -> Option<Stamp> {
+        self.catalogue.stamp(host)
+    }
+
+    /// All that is wrong now.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if let Some(clash) = self.current_clash() {
+            let problem = if clash.yields { Problem::NameTaken } else { Problem::NameContested };
+            problems.push(problem(clash.address, self.own_name().clone()));
+        }
+        if matches!(self.phase, Phase::Outside { cut_off: true, .. }) {
+            problems.push(Problem::CutOff);
+        }
+        if self.in_vain >= IN_VAIN_REPORTED {
+            problems.push(Problem::NoDatagrams(self.identity.address));
+        }
+        problems.extend(self.hosts.held().map(|(lost, of)| Problem::MostHostsLost { lost, of }));
+        if self.catalogue.hosts().count() >= crate::HOSTS_MAX {
+            problems.push(Problem::TooManyHosts);
+        }
+        problems.extend(self.left_out.iter().cloned().map(Problem::from));
+        for host in self.hosts() {
+            let name = host.name;
+            problems.extend(host.disbelieved.into_iter().map(|(address, why)| Problem::AddressNotBelieved {
+                host: name.clone(),
+                address,
+                why,
+            }));
+        }
+        problems
+    }
+
+    /// The instance with those of its ports whose addresses are believed.
+    fn believed(&self, host: &HostName, instance: &Instance, disbelieved: &mut Vec<(IpAddr, Disbelief)>) -> Instance {
+        let mut instance = instance.clone();
+        instance.ports.retain(|port| match self.believe(host, port.address) {
+            Ok(()) => true,
+            Err(why) => {
+                disbelieved.push((port.address, why));
+                false
+            }
+        });
+        instance
+    }
+
+    /// Whether `address` is taken for the host's own.
+    fn believe(&self, name: &HostName, address: IpAddr) -> Result<(), Disbelief> {
+        self.rules.check(address)?;
+        let gossips_at = |host: &Host| host.identity.address.ip() == address;
+        if self.hosts.get(name).is_some_and(gossips_at) {
+            return Ok(());
+        }
+        let is_alive = |host: &Host| host.status == HostStatus::Alive;
+        if self.hosts.iter().any(|(other, host)| other != name && is_alive(host) && gossips_at(host)) {
+            return Err(Disbelief::OtherHosts);
+        }
+        let announced = self.catalogue.get(name).is_some_and(|record| record.addresses().contains(&address));
+        if announced { Ok(()) } else { Err(Disbelief::NotAnnounced) }
+    }
+}

@@ -1,0 +1,353 @@
+//! Which other hosts are served: the filter that lies over what they said.
+//!
+//! ```text
+//!            foca: down                 check: nobody there
+//!   Alive ───────────────▶ Checking ───────────────────────▶ Down ──▶ (forgotten)
+//!     ▲                     │  ▲  │                           │
+//!     │ foca: up            │  └──┘ its registrar is gone,    │ foca: up
+//!     └─────────────────────┴───────an instance answers ◀─────┘
+//! ```
+//! A host that foca takes for dead is looked at directly before its instances are withdrawn: its registrar by
+//! a stream, an instance by its port. Where most hosts are lost at once, it is more likely that this host is
+//! the one in trouble, and all stay served.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use model::HostName;
+
+use crate::identity::HostIdentity;
+use crate::output::{ProbeId, StreamId};
+
+/// Losses within this time count as one.
+const LOSS_WINDOW: Duration = Duration::from_secs(30);
+
+/// The smallest cluster, this host included, in which losing most hosts at once is taken for an own trouble.
+const LOSS_HOSTS_MIN: usize = 4;
+
+/// How a host fares, as this host sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HostStatus {
+    /// It takes part.
+    Alive,
+    /// Its registrar does not answer, but it is not certain that the host is gone: it is served on.
+    Suspect,
+    /// It is gone.
+    Down,
+    /// It has left of its own will.
+    Left,
+}
+
+/// A direct look at a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Check {
+    pub(crate) stream: Option<StreamId>,
+    pub(crate) registrar: Answer,
+    pub(crate) probes: BTreeMap<ProbeId, Answer>,
+    /// How often a busy registrar was asked in vain.
+    pub(crate) attempts: u8,
+}
+
+/// What came of one question.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Answer {
+    #[default]
+    Pending,
+    Yes,
+    No,
+    /// Somebody is there and has no time.
+    Busy,
+}
+
+/// What a direct look found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Its registrar lives.
+    Lives,
+    /// Its registrar had no time; to be asked again.
+    Busy,
+    /// Its registrar is gone, an instance answers.
+    Serves,
+    /// Nobody is there.
+    Gone,
+}
+
+impl Check {
+    /// What is found, once there is nothing more to wait for.
+    pub(crate) fn verdict(&self, time_is_over: bool) -> Option<Verdict> {
+        let any = |answer| self.probes.values().any(|probe| *probe == answer);
+        let pending = !time_is_over && (self.registrar == Answer::Pending || any(Answer::Pending));
+        match self.registrar {
+            Answer::Yes => Some(Verdict::Lives),
+            _ if pending => None,
+            _ if any(Answer::Yes) => Some(Verdict::Serves),
+            Answer::Busy => Some(Verdict::Busy),
+            _ => Some(Verdict::Gone),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Host {
+    pub(crate) identity: HostIdentity,
+    pub(crate) status: HostStatus,
+    pub(crate) since: Instant,
+    pub(crate) check: Option<Check>,
+    /// It is down, and served all the same because too many are.
+    held: bool,
+}
+
+impl Host {
+    /// Whether its instances are served.
+    pub(crate) fn is_served(&self) -> bool {
+        match self.status {
+            HostStatus::Alive | HostStatus::Suspect => true,
+            HostStatus::Down => self.held,
+            HostStatus::Left => false,
+        }
+    }
+}
+
+/// All other hosts that were ever heard of and are not forgotten.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Hosts {
+    hosts: BTreeMap<HostName, Host>,
+    holding: bool,
+}
+
+impl Hosts {
+    pub(crate) fn get(&self, name: &HostName) -> Option<&Host> {
+        self.hosts.get(name)
+    }
+
+    pub(crate) fn get_mut(&mut self, name: &HostName) -> Option<&mut Host> {
+        self.hosts.get_mut(name)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&HostName, &Host)> {
+        self.hosts.iter()
+    }
+
+    /// The host takes part. Returns the hosts that are now seen otherwise.
+    pub(crate) fn up(&mut self, identity: HostIdentity, now: Instant) -> Vec<HostName> {
+        let name = identity.name.as_ref().clone();
+        let before = self.hosts.get(&name);
+        let since = before.filter(|host| host.status == HostStatus::Alive).map_or(now, |host| host.since);
+        let same = before.is_some_and(|host| host.status == HostStatus::Alive && host.identity == identity);
+        let host = Host { identity, status: HostStatus::Alive, since, check: None, held: false };
+        self.hosts.insert(name.clone(), host);
+        let mut changed = self.release(now);
+        if !same {
+            changed.push(name);
+        }
+        changed
+    }
+
+    /// The host's record is known, and nothing of the host itself.
+    pub(crate) fn heard_of(&mut self, identity: HostIdentity, now: Instant) {
+        let name = identity.name.as_ref().clone();
+        let host = Host { identity, status: HostStatus::Down, since: now, check: None, held: false };
+        self.hosts.entry(name).or_insert(host);
+    }
+
+    /// The host is not answering; it is to be looked at. Says whether that is news.
+    pub(crate) fn suspect(&mut self, name: &HostName, now: Instant) -> bool {
+        match self.hosts.get_mut(name) {
+            Some(host) if host.status == HostStatus::Alive => {
+                (host.status, host.since) = (HostStatus::Suspect, now);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The host has left.
+    pub(crate) fn left(&mut self, name: &HostName, now: Instant) -> bool {
+        match self.hosts.get_mut(name) {
+            Some(host) if host.status != HostStatus::Left => {
+                (host.status, host.since, host.check, host.held) = (HostStatus::Left, now, None, false);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The host was looked at, and nobody is there. Returns the hosts that are now seen otherwise.
+    pub(crate) fn gone(&mut self, name: &HostName, now: Instant) -> Vec<HostName> {
+        let Some(host) = self.hosts.get_mut(name) else { return Vec::new() };
+        if matches!(host.status, HostStatus::Down | HostStatus::Left) {
+            return Vec::new();
+        }
+        (host.status, host.since, host.check, host.held) = (HostStatus::Down, now, None, self.holding);
+        let mut changed = self.hold(now);
+        changed.push(name.clone());
+        changed
+    }
+
+    pub(crate) fn forget(&mut self, name: &HostName) {
+        self.hosts.remove(name);
+    }
+
+    /// How many hosts were lost of how many, while that is too many to believe.
+    pub(crate) fn held(&self) -> Option<(usize, usize)> {
+        let held = self.hosts.values().filter(|host| host.held).count();
+        self.holding.then(|| (held, held + self.present() + 1))
+    }
+
+    fn present(&self) -> usize {
+        let present = |host: &&Host| matches!(host.status, HostStatus::Alive | HostStatus::Suspect);
+        self.hosts.values().filter(present).count()
+    }
+
+    /// Whether that many losses are more than half of the cluster.
+    fn is_too_many(&self, lost: usize) -> bool {
+        let hosts = lost + self.present() + 1;
+        hosts >= LOSS_HOSTS_MIN && lost * 2 > hosts
+    }
+
+    /// Serves those that were lost lately again, if they are too many to believe.
+    fn hold(&mut self, now: Instant) -> Vec<HostName> {
+        let lately =
+            |host: &Host| host.status == HostStatus::Down && now.saturating_duration_since(host.since) <= LOSS_WINDOW;
+        let lost = self.hosts.values().filter(|host| host.held || lately(host)).count();
+        if self.holding || !self.is_too_many(lost) {
+            return Vec::new();
+        }
+        self.holding = true;
+        let lost = self.hosts.iter_mut().filter(|(_, host)| lately(host));
+        lost.map(|(name, host)| {
+            host.held = true;
+            name.clone()
+        })
+        .collect()
+    }
+
+    /// Stops serving those that are lost, once enough others are back to believe it.
+    fn release(&mut self, now: Instant) -> Vec<HostName> {
+        if !self.holding || self.is_too_many(self.hosts.values().filter(|host| host.held).count()) {
+            return Vec::new();
+        }
+        self.holding = false;
+        let held = self.hosts.iter_mut().filter(|(_, host)| host.held);
+        held.map(|(name, host)| {
+            (host.held, host.since) = (false, now);
+            name.clone()
+        })
+        .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Incarnation;
+
+    use super::*;
+
+    fn name(number: usize) -> HostName {
+        format!("host-{number}").parse().unwrap()
+    }
+
+    fn cluster(others: usize, now: Instant) -> Hosts {
+        let mut hosts = Hosts::default();
+        for number in 0..others {
+            let address = format!("10.0.0.{number}:7946").parse().unwrap();
+            hosts.up(HostIdentity::new(name(number), address, Incarnation::new(1)), now);
+        }
+        hosts
+    }
+
+    fn lose(hosts: &mut Hosts, numbers: std::ops::Range<usize>, now: Instant) {
+        for number in numbers {
+            hosts.suspect(&name(number), now);
+            hosts.gone(&name(number), now);
+        }
+    }
+
+    fn served(hosts: &Hosts) -> usize {
+        hosts.iter().filter(|(_, host)| host.is_served()).count()
+    }
+
+    #[test]
+    fn a_suspect_is_served_until_nobody_is_found_there() {
+        let now = Instant::now();
+        let mut hosts = cluster(3, now);
+        assert!(hosts.suspect(&name(0), now));
+        assert_eq!(served(&hosts), 3);
+        assert_eq!(hosts.gone(&name(0), now), [name(0)]);
+        assert_eq!(served(&hosts), 2);
+        assert!(hosts.gone(&name(0), now).is_empty());
+    }
+
+    #[test]
+    fn losing_most_hosts_at_once_withdraws_none_until_enough_are_back() {
+        let now = Instant::now();
+        let mut hosts = cluster(9, now);
+        lose(&mut hosts, 0..5, now);
+        assert_eq!((served(&hosts), hosts.held()), (4, None), "5 of 10 is not most");
+        lose(&mut hosts, 5..6, now);
+        assert_eq!((served(&hosts), hosts.held()), (9, Some((6, 10))), "those lost just before are served again");
+        lose(&mut hosts, 6..8, now);
+        assert_eq!(served(&hosts), 9);
+        for number in 0..3 {
+            let identity = hosts.get(&name(number)).unwrap().identity.clone();
+            hosts.up(identity, now);
+        }
+        assert_eq!((served(&hosts), hosts.held()), (4, None), "5 of 10 are believed");
+    }
+
+    #[test]
+    fn hosts_lost_one_after_the_other_are_withdrawn_each() {
+        let mut now = Instant::now();
+        let mut hosts = cluster(9, now);
+        for number in 0..8 {
+            now += LOSS_WINDOW + Duration::from_secs(1);
+            lose(&mut hosts, number..number + 1, now);
+        }
+        assert_eq!((served(&hosts), hosts.held()), (1, None));
+    }
+
+    #[test]
+    fn in_a_small_cluster_each_loss_is_believed() {
+        let now = Instant::now();
+        let mut hosts = cluster(2, now);
+        lose(&mut hosts, 0..2, now);
+        assert_eq!(served(&hosts), 0);
+    }
+
+    #[test]
+    fn a_host_that_left_is_withdrawn_at_once_and_comes_back_in_its_next_life() {
+        let now = Instant::now();
+        let mut hosts = cluster(1, now);
+        assert!(hosts.left(&name(0), now));
+        assert_eq!(served(&hosts), 0);
+        assert!(hosts.gone(&name(0), now).is_empty());
+        assert_eq!(hosts.get(&name(0)).unwrap().status, HostStatus::Left);
+        let identity = hosts.get(&name(0)).unwrap().identity.renewed();
+        assert_eq!(hosts.up(identity, now), [name(0)]);
+        assert_eq!(served(&hosts), 1);
+    }
+
+    #[test]
+    fn an_instance_that_answers_outweighs_a_registrar_that_does_not() {
+        let check = |registrar, probes: &[Answer]| Check {
+            registrar,
+            probes: probes.iter().enumerate().map(|(n, answer)| (ProbeId(n as u64), *answer)).collect(),
+            ..Check::default()
+        };
+        use Answer::{Busy, No, Pending, Yes};
+        let cases = [
+            (Yes, &[Pending][..], Some(Verdict::Lives)),
+            (No, &[Pending, No], None),
+            (Pending, &[Yes], None),
+            (No, &[No, Yes], Some(Verdict::Serves)),
+            (No, &[No], Some(Verdict::Gone)),
+            (No, &[], Some(Verdict::Gone)),
+            (Busy, &[No], Some(Verdict::Busy)),
+        ];
+        for (registrar, probes, expected) in cases {
+            assert_eq!(check(registrar, probes).verdict(false), expected, "{registrar:?} {probes:?}");
+        }
+        assert_eq!(check(Pending, &[Pending]).verdict(true), Some(Verdict::Gone));
+        assert_eq!(check(Pending, &[Yes, Pending]).verdict(true), Some(Verdict::Serves));
+    }
+}

@@ -1,0 +1,8 @@
+//! What happens to clusters, and what must come of it. Where a doc comment says "foca alone", it gives what
+//! was measured with foca's own settings and nothing around it.
+
+mod agreement;
+mod common;
+mod lives;
+mod load;
+mod trouble;
