@@ -1,29 +1,62 @@
 //! Steady load from another host, while one part after the other fails and comes back.
 //!
-//! With `E2E_FAULTS=long` (`scripts/test --faults`) Envoy and the registrar are stopped for longer than a minute.
+//! Those that are ignored last longer than our table's lease: `scripts/test --faults` runs them.
 
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lab::http::{Request, passed_envoy};
 use lab::load::{Load, Outcomes};
 use lab::{Client, Docker, Host, Lab, eventually, on_both_dockers};
 use nix::sys::signal::Signal;
 
-use crate::{TABLE, await_diverted, one_setting};
+use crate::{TABLE, assert_refused, await_diverted, one_setting, peer};
 
 on_both_dockers!(nobody_is_refused_whatever_fails);
+
+#[test]
+#[ignore = "takes five minutes"]
+fn nobody_is_refused_whatever_fails_for_longer_than_a_minute() {
+    fail_one_after_the_other(Docker::Current, Length::Long);
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn where_nothing_of_ours_is_left_docker_serves_when_the_lease_has_ended() {
+    let lab = Lab::of_this_test();
+    let (host, client) = (one_setting(&lab, "a", Docker::Current).live_restore().start(), lab.client("client"));
+    host.run_web(&["-p", &format!("{PORT}:80")]);
+    await_diverted(&host, PORT);
+    host.end_registrar(Signal::SIGKILL);
+    host.end_envoy(Signal::SIGKILL);
+    host.end_dockerd(Signal::SIGKILL);
+    let start = Instant::now();
+    let request = Request::get(&format!("http://{}:{PORT}/", host.address()));
+    eventually("the shims end with dockerd", SECOND, || if host.shims().is_empty() { Ok(()) } else { Err("no") });
+    assert_refused(&client.send(&request), "nobody listens, and the table is still there");
+    let answer = eventually("Docker's own path serves", Duration::from_secs(61), || client.send(&request));
+    println!("served by Docker's own path {:.1?} after all else was killed", start.elapsed());
+    assert_eq!(peer(&answer), client.address().to_string());
+}
 
 const PORT: u16 = 8080;
 /// New connections per second in each address family.
 const PER_SECOND: u32 = 100;
-/// A connection that took longer counts as lost.
-const TIME_LIMIT: Duration = Duration::from_secs(1);
+/// A connection or an answer that took longer counts as lost.
+const TIME_LIMIT: Duration = Duration::from_secs(2);
+/// So many that the load goes on at its pace while none is answered.
+const WORKERS: u32 = PER_SECOND * 2;
+
+#[derive(Clone, Copy)]
+enum Length {
+    Short,
+    Long,
+}
 
 struct Fault {
     name: &'static str,
     happen: fn(&Host),
-    /// How long it lasts: what is normal, and with long faults. Some are over at once.
+    /// How long it lasts, by [`Length`]. Some are over at once.
     lasts: [Duration; 2],
     mend: fn(&Host),
     /// Whether connections may be refused.
@@ -35,7 +68,7 @@ struct Fault {
 const SECOND: Duration = Duration::from_secs(1);
 const NOTHING: fn(&Host) = |_| {};
 
-const FAULTS: [Fault; 9] = [
+const FAULTS: [Fault; 10] = [
     Fault {
         name: "Envoy kill -9",
         happen: |host| host.end_envoy(Signal::SIGKILL),
@@ -99,6 +132,7 @@ const FAULTS: [Fault; 9] = [
         may_refuse: false,
         may_lose: false,
     },
+    DOCKERD_RESTART,
     Fault {
         name: "nft flush ruleset",
         happen: |host| drop(host.namespace().run("nft", &["flush", "ruleset"])),
@@ -107,32 +141,43 @@ const FAULTS: [Fault; 9] = [
         may_refuse: false,
         may_lose: false,
     },
-    // Last, for it brings back Docker's own rules, which the one before took away.
-    Fault {
-        name: "dockerd restart",
-        happen: |host| host.end_dockerd(Signal::SIGTERM),
-        lasts: [Duration::ZERO; 2],
-        mend: Host::start_dockerd,
-        may_refuse: true,
-        may_lose: true,
-    },
+    // The same again: it brings back Docker's own rules, which the flush took away.
+    DOCKERD_RESTART,
 ];
 
+const DOCKERD_RESTART: Fault = Fault {
+    name: "dockerd restart",
+    happen: |host| host.end_dockerd(Signal::SIGTERM),
+    lasts: [Duration::ZERO; 2],
+    mend: Host::start_dockerd,
+    may_refuse: true,
+    may_lose: true,
+};
+
 fn nobody_is_refused_whatever_fails(version: Docker) {
+    fail_one_after_the_other(version, Length::Short);
+}
+
+fn fail_one_after_the_other(version: Docker, length: Length) {
     let lab = Lab::of_this_test();
     let (host, client) = (one_setting(&lab, "a", version).live_restore().start(), lab.client("client"));
     host.run_web(&["-p", &format!("{PORT}:80")]);
     await_diverted(&host, PORT);
     let outcomes = FAULTS.map(|fault| {
-        let outcomes = under_load(&host, &client, &fault);
+        let outcomes = under_load(&host, &client, &fault, length);
         (fault, outcomes)
     });
-    println!("{:<18} {:>9} {:>8} {:>6} {:>12}", version_name(version), "answered", "refused", "lost", "longest gap");
+    println!("{:<26} {:>9} {:>8} {:>6} {:>12}", version_name(version), "answered", "refused", "lost", "longest gap");
     for (fault, all) in &outcomes {
-        let (refused, failed) = (sum(all, |one| one.refused), sum(all, Outcomes::failed));
-        let gap = all.iter().map(|one| one.longest_gap).max().unwrap_or_default();
-        let ok = sum(all, |one| one.ok);
-        println!("{:<18} {ok:>9} {refused:>8} {:>6} {:>9} ms", fault.name, failed - refused, gap.as_millis());
+        for (family, one) in ["IPv4", "IPv6"].into_iter().zip(all) {
+            let (name, lost, gap) = (fault.name, one.failed() - one.refused, one.longest_gap.as_millis());
+            println!(
+                "{name:<20} {family:>5} {:>9} {:>8} {lost:>6} {gap:>9} ms {}",
+                one.ok,
+                one.refused,
+                ways_lost(one)
+            );
+        }
     }
     for (fault, all) in &outcomes {
         let (refused, failed) = (sum(all, |one| one.refused), sum(all, Outcomes::failed));
@@ -140,6 +185,14 @@ fn nobody_is_refused_whatever_fails(version: Docker) {
         assert!(fault.may_lose || failed == refused, "{}: {all:?}", fault.name);
         assert!(sum(all, |one| one.ok) > u64::from(PER_SECOND), "{}: {all:?}", fault.name);
     }
+}
+
+fn ways_lost(outcomes: &Outcomes) -> String {
+    let Outcomes { reset, empty, timed_out, other, .. } = outcomes;
+    let ways = [(*reset, "reset"), (*empty, "without an answer"), (*timed_out, "timed out")];
+    let others = other.iter().map(|(what, count)| (*count, what.as_str()));
+    let some = ways.into_iter().chain(others).filter(|(count, _)| *count > 0);
+    some.map(|(count, way)| format!("{count} {way}")).collect::<Vec<_>>().join(", ")
 }
 
 const fn version_name(version: Docker) -> &'static str {
@@ -154,14 +207,14 @@ fn sum(outcomes: &[Outcomes], what: impl Fn(&Outcomes) -> u64) -> u64 {
 }
 
 /// Over IPv4, which Docker's rules translate, and over IPv6, which they leave alone by default.
-fn under_load(host: &Host, client: &Client, fault: &Fault) -> Vec<Outcomes> {
+fn under_load(host: &Host, client: &Client, fault: &Fault, length: Length) -> Vec<Outcomes> {
     let urls = [format!("http://{}:{PORT}/", host.address()), format!("http://[{}]:{PORT}/", host.address6())];
-    let load = |url: &String| Load::start(client.namespace(), &Request::get(url).limit(TIME_LIMIT), PER_SECOND);
+    let request = |url: &String| Request::get(url).limit(TIME_LIMIT);
+    let load = |url: &String| Load::with_workers(client.namespace(), &request(url), PER_SECOND, WORKERS);
     let loads: Vec<_> = urls.iter().map(load).collect();
     sleep(SECOND / 2);
     (fault.happen)(host);
-    let is_long = std::env::var_os("E2E_FAULTS").is_some_and(|kind| kind == "long");
-    sleep(fault.lasts[usize::from(is_long)]);
+    sleep(fault.lasts[length as usize]);
     (fault.mend)(host);
     await_diverted(host, PORT);
     for url in &urls {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::http::{Request, Response};
 use crate::namespace::Namespace;
 
-/// Connections that wait at the same time.
+/// Connections that wait at the same time, unless told otherwise.
 const WORKERS: u32 = 8;
 /// A load that was forgotten ends by itself.
 const LONGEST: Duration = Duration::from_secs(120);
@@ -87,18 +87,27 @@ impl Load {
     /// Sends `request` from the namespace's network, `per_second` times a second, each over its own connection.
     #[must_use]
     pub fn start(namespace: &Namespace, request: &Request, per_second: u32) -> Self {
+        Self::with_workers(namespace, request, per_second, WORKERS)
+    }
+
+    /// As [`Self::start`], with so many connections that may wait at the same time. Where that is as many as begin
+    /// within the request's time limit, the load goes on at its pace whatever becomes of it.
+    #[must_use]
+    pub fn with_workers(namespace: &Namespace, request: &Request, per_second: u32, workers: u32) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let tally = Arc::new(Mutex::new(Tally::default()));
-        let pause = Duration::from_secs(1) * WORKERS / per_second;
-        let worker = || {
+        let pause = Duration::from_secs(1) * workers / per_second;
+        let worker = |number| {
             let (over, tally, request) = (Arc::clone(&over), Arc::clone(&tally), request.clone());
             let network = namespace.network();
             std::thread::spawn(move || {
                 network.enter();
+                // One after the other.
+                std::thread::park_timeout(pause * number / workers);
                 work(&request, pause, &over, &tally);
             })
         };
-        let workers = (0..WORKERS).map(|_| worker()).collect();
+        let workers = (0..workers).map(worker).collect();
         Self { over, tally, workers }
     }
 
@@ -115,12 +124,12 @@ impl Load {
     #[must_use]
     pub fn stop(self) -> Outcomes {
         self.over.store(true, Ordering::Relaxed);
+        self.tally.lock().expect("counting does not panic").end_gap();
         for worker in self.workers {
+            worker.thread().unpark();
             worker.join().expect("a load's worker does not panic");
         }
-        let mut tally = self.tally.lock().expect("counting does not panic");
-        tally.end_gap();
-        tally.outcomes.clone()
+        self.tally.lock().expect("counting does not panic").outcomes.clone()
     }
 }
 
@@ -132,6 +141,6 @@ fn work(request: &Request, pause: Duration, over: &AtomicBool, tally: &Mutex<Tal
         tally.lock().expect("counting does not panic").count(&outcome);
         // A slow answer is not made up for: the load is bounded.
         next = (next + pause).max(Instant::now());
-        std::thread::sleep(next.duration_since(Instant::now()));
+        std::thread::park_timeout(next.duration_since(Instant::now()));
     }
 }
