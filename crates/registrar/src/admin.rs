@@ -1,11 +1,12 @@
 //! Changes, by root alone: the admin socket. What can be read is served in `http`.
 
 use admin_api::Error;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
+use model::InstanceId;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tracing::warn;
@@ -17,6 +18,7 @@ use crate::query::{self, Stopping};
 pub(crate) async fn run(listener: UnixListener, events: mpsc::Sender<Event>) {
     let routes = Router::new()
         .route("/api/v1/leave", post(leave))
+        .route("/api/v1/instances/{host}/{key}/drain", post(drain).delete(undrain))
         .fallback(async || failed(StatusCode::NOT_FOUND, "no such change: see shimctl --help"))
         .with_state(events);
     if let Err(error) = axum::serve(listener, routes).await {
@@ -28,6 +30,30 @@ async fn leave(State(events): State<mpsc::Sender<Event>>) -> Response {
     match query::ask(&events, |answer| Event::Order(Order::Leave(answer))).await {
         Ok(Ok(())) => StatusCode::NO_CONTENT.into_response(),
         Ok(Err(reason)) => failed(StatusCode::INTERNAL_SERVER_ERROR, &reason),
+        Err(Stopping) => failed(StatusCode::SERVICE_UNAVAILABLE, &Stopping.to_string()),
+    }
+}
+
+async fn drain(State(events): State<mpsc::Sender<Event>>, Path(id): Path<(String, String)>) -> Response {
+    set_draining(&events, id, true).await
+}
+
+async fn undrain(State(events): State<mpsc::Sender<Event>>, Path(id): Path<(String, String)>) -> Response {
+    set_draining(&events, id, false).await
+}
+
+async fn set_draining(events: &mpsc::Sender<Event>, (host, key): (String, String), drains: bool) -> Response {
+    let instance: InstanceId = match format!("{host}/{key}").parse() {
+        Ok(instance) => instance,
+        Err(error) => return failed(StatusCode::BAD_REQUEST, &format!("{error}")),
+    };
+    let named = instance.to_string();
+    match query::ask(events, |answer| Event::Order(Order::Drain { instance, drains, answer })).await {
+        Ok(true) => StatusCode::NO_CONTENT.into_response(),
+        Ok(false) => failed(
+            StatusCode::NOT_FOUND,
+            &format!("this host has no instance {named}: see `shimctl services`, and ask the host that it runs on"),
+        ),
         Err(Stopping) => failed(StatusCode::SERVICE_UNAVAILABLE, &Stopping.to_string()),
     }
 }

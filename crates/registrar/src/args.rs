@@ -78,6 +78,58 @@ pub struct Args {
     #[arg(long, env = "REGISTRAR_NAME_PATTERN", value_name = "REGEX")]
     pub name_pattern: Option<String>,
 
+    /// This host's name in the cluster [default: the system's host name]
+    #[arg(long, env = "REGISTRAR_HOST_NAME", value_name = "NAME")]
+    pub host_name: Option<String>,
+
+    /// Where gossip listens, UDP and TCP [default: 0.0.0.0:7946]
+    #[arg(long, env = "REGISTRAR_GOSSIP_LISTEN", value_name = "ADDRESS:PORT")]
+    pub gossip_listen: Option<String>,
+
+    /// Where other hosts reach this one [default: the address of the default route's interface]
+    #[arg(long, env = "REGISTRAR_ADVERTISE_ADDRESS", value_name = "ADDRESS")]
+    pub advertise_address: Option<String>,
+
+    /// A host to find the others by; repeatable. One that can't be reached is tried again and again
+    #[arg(long, env = "REGISTRAR_SEED", value_name = "HOST[:PORT]", value_delimiter = ',')]
+    pub seed: Vec<String>,
+
+    /// Which cluster this host belongs to; others are not listened to [default: default]
+    #[arg(long, env = "REGISTRAR_CLUSTER_NAME", value_name = "NAME")]
+    pub cluster_name: Option<String>,
+
+    /// The keys that the cluster shares, one a line as `shimctl keygen` prints them, mode 0600. Without, gossip stays off
+    #[arg(long, env = "REGISTRAR_GOSSIP_KEY_FILE", value_name = "FILE")]
+    pub gossip_key_file: Option<PathBuf>,
+
+    /// Gossips without a key: everybody on the network can join, and read and change what is served
+    #[arg(long, env = "REGISTRAR_INSECURE_GOSSIP")]
+    pub insecure_gossip: bool,
+
+    /// Where service ports are served; repeatable, none for nowhere [default: 192.168.168.168]
+    #[arg(long, env = "REGISTRAR_SERVICE_ADDRESS", value_name = "ADDRESS", value_delimiter = ',')]
+    pub service_address: Vec<String>,
+
+    /// Prefers instances of this host; without, all hosts' get the same share
+    #[arg(long, env = "REGISTRAR_PREFER_LOCAL")]
+    pub prefer_local: bool,
+
+    /// Takes each published container port as service port, where a container has no ServicePort_N label
+    #[arg(long, env = "REGISTRAR_IMPLICIT_SERVICE_PORTS")]
+    pub implicit_service_ports: bool,
+
+    /// Services that no Docker knows, YAML or JSON (Sidecar's static.json too); read again when it changes
+    #[arg(long, env = "REGISTRAR_STATIC_SERVICES", value_name = "FILE")]
+    pub static_services: Option<PathBuf>,
+
+    /// Allows health checks that run commands on this host, as the registrar's user; never an image's own
+    #[arg(long, env = "REGISTRAR_ALLOW_EXTERNAL_CHECKS")]
+    pub allow_external_checks: bool,
+
+    /// Allows health checks of other targets than the container itself
+    #[arg(long, env = "REGISTRAR_ALLOW_OTHER_CHECK_TARGETS")]
+    pub allow_other_check_targets: bool,
+
     /// Where Envoy sends spans: none, otlp or zipkin [default: otlp if there is a collector, else none]
     #[arg(long, env = "REGISTRAR_TRACING", value_name = "KIND")]
     pub tracing: Option<String>,
@@ -151,6 +203,19 @@ impl Args {
             capture: self.capture.or(file.capture),
             default_proxy_mode: self.default_proxy_mode.or(file.default_proxy_mode),
             name_pattern: self.name_pattern.or(file.name_pattern),
+            host_name: self.host_name.or(file.host_name),
+            gossip_listen: self.gossip_listen.or(file.gossip_listen),
+            advertise_address: self.advertise_address.or(file.advertise_address),
+            seed: if self.seed.is_empty() { file.seed } else { self.seed },
+            cluster_name: self.cluster_name.or(file.cluster_name),
+            gossip_key_file: self.gossip_key_file.or(file.gossip_key_file),
+            insecure_gossip: self.insecure_gossip || file.insecure_gossip,
+            service_address: if self.service_address.is_empty() { file.service_address } else { self.service_address },
+            prefer_local: self.prefer_local || file.prefer_local,
+            implicit_service_ports: self.implicit_service_ports || file.implicit_service_ports,
+            static_services: self.static_services.or(file.static_services),
+            allow_external_checks: self.allow_external_checks || file.allow_external_checks,
+            allow_other_check_targets: self.allow_other_check_targets || file.allow_other_check_targets,
             tracing: self.tracing.or(file.tracing),
             trace_collector: self.trace_collector.or(file.trace_collector),
             trace_sampling: self.trace_sampling.or(file.trace_sampling),

@@ -2,6 +2,8 @@
 //!
 //! Nothing is opened, bound or connected here, so `--check-config` can do all of it.
 
+mod cluster;
+
 use std::env;
 use std::fmt;
 use std::fs;
@@ -12,6 +14,7 @@ use model::ProxyMode;
 use model::labels::{Defaults, NamePattern};
 use xds::resources::{AccessLog, Settings, Tracing, TracingProtocol};
 
+pub use self::cluster::{ClusterConfig, GossipConfig};
 use crate::args::Args;
 
 const DEFAULT_XDS_LISTEN: &str = "unix:/run/envoy-docker-shim/xds.sock";
@@ -35,6 +38,8 @@ pub struct Config {
     pub http_listen: SocketAddr,
     /// Docker's API; `None` on a host without Docker.
     pub docker_host: Option<String>,
+    /// This host among others.
+    pub cluster: ClusterConfig,
     /// How traffic comes to Envoy where Docker's firewall is on.
     pub capture: capture::Asked,
     /// What holds where labels say nothing.
@@ -91,6 +96,7 @@ impl Config {
         Ok(Self {
             envoy: Settings { tracing: tracing(&args)?, access_log: access_log(&args)? },
             defaults: defaults(&args)?,
+            cluster: ClusterConfig::resolve(&args)?,
             capture: with("capture", args.capture, "auto", asked_capture)?,
             shim_socket: args.shim_socket.unwrap_or_else(|| shim_wire::DEFAULT_SOCKET.into()),
             admin_socket: args.admin_socket.unwrap_or_else(|| admin_api::DEFAULT_ADMIN_SOCKET.into()),

@@ -35,7 +35,6 @@ pub(crate) enum DockerEvent {
     /// One container that runs, or runs otherwise than before.
     Listed(ListedContainer),
     /// A container that was asked to stop, and runs on until it has.
-    #[expect(dead_code, reason = "drains begin with the cluster")]
     Stopping(ContainerId),
     /// A container that runs no longer.
     Stopped(ContainerId),

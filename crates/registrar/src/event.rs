@@ -1,7 +1,9 @@
 //! Everything that can happen to the registrar.
 
-use catalog::{PortRow, RegistrationId};
+use catalog::{PortRow, RegistrationId, ServiceRow};
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
+use health::{Outcome, ProbeId};
+use model::InstanceId;
 use shim_wire::{FromRegistrar, Register};
 use sock_diag::Listener;
 use tokio::sync::{mpsc, oneshot};
@@ -9,7 +11,9 @@ use tonic::Status;
 use xds::{StreamId, Variant};
 
 use crate::docker::DockerEvent;
+use crate::gossip_net::GossipEvent;
 use crate::readiness::Waiting;
+use crate::static_services::StaticList;
 
 /// How many events may wait for the loop before its sources have to. Enough for every shim of a busy host to
 /// come back at once without a round of waiting.
@@ -29,6 +33,10 @@ pub(crate) enum Event {
     },
     /// Who listens on this host, and how many connections wait for each.
     Listeners(Vec<Listener>),
+    Gossip(GossipEvent),
+    /// What came of a health check.
+    CheckFinished(ProbeId, Outcome),
+    StaticServices(StaticList),
     /// Other programs changed the firewall's rules.
     Firewall(capture::Notice),
     Query(Query),
@@ -58,6 +66,8 @@ pub(crate) enum Query {
     Ports(oneshot::Sender<PortsReport>),
     Envoy(oneshot::Sender<admin_api::Envoy>),
     Readiness(oneshot::Sender<Waiting>),
+    Services(oneshot::Sender<Vec<ServiceRow>>),
+    Hosts(oneshot::Sender<Vec<admin_api::Host>>),
 }
 
 /// What an operator wants to be done.
@@ -65,6 +75,8 @@ pub(crate) enum Query {
 pub(crate) enum Order {
     /// Leave for good. The answer says what could not be undone.
     Leave(oneshot::Sender<Result<(), String>>),
+    /// Take an own instance out of service, or back. The answer says whether there is such an instance here.
+    Drain { instance: InstanceId, drains: bool, answer: oneshot::Sender<bool> },
 }
 
 /// What the loop knows of the ports. Who serves each of them now is the kernel's to say.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use capture::{Capture, Mode};
-use catalog::{Catalog, Lookup, PortChange, PortRow, Registration, RegistrationId};
+use catalog::{Catalog, Lookup, PortChange, PortRow, Registration, RegistrationId, ServicePortChange};
 use model::labels::Defaults;
 use model::{Protocol, PublishedPort};
 use shim_wire::{FromRegistrar, Register};
@@ -16,9 +16,11 @@ use sock_diag::Listener;
 use tokio::sync::{Notify, mpsc, watch};
 use tonic::Status;
 use tracing::{debug, info, warn};
+use xds::resources::service::{self, ServiceSettings};
 use xds::resources::{self, Settings, names};
 use xds::{Hub, ResourceType, Response, StreamError, StreamId};
 
+use crate::cluster::Cluster;
 use crate::docker::DockerEvent;
 use crate::event::{EnvoysWord, Event, Order, PortsReport, Query, ShimEvent, XdsEvent};
 use crate::readiness::{DockerState, Missing, Readiness};
@@ -29,6 +31,8 @@ pub(crate) struct Host {
     catalog: Catalog,
     hub: Hub,
     settings: Settings,
+    services: ServiceSettings,
+    cluster: Cluster,
     capture: Capture,
     readiness: Readiness,
     watchdog: Watchdog,
@@ -39,7 +43,7 @@ pub(crate) struct Host {
     releasing: HashMap<RegistrationId, PublishedPort>,
     streams: HashMap<StreamId, mpsc::Sender<Result<Response, Status>>>,
     last_envoy: Option<(String, String)>,
-    has_left: bool,
+    is_leaving: bool,
 }
 
 impl Host {
@@ -47,16 +51,21 @@ impl Host {
     pub(crate) fn new(
         defaults: Defaults,
         settings: Settings,
+        services: ServiceSettings,
+        cluster: Cluster,
         capture: Capture,
         docker: DockerState,
         lookups: watch::Sender<Option<Lookup>>,
     ) -> Self {
         let mut hub = Hub::new();
         hub.apply(resources::common(&settings));
+        hub.apply(service::common(&services));
         Self {
             catalog: Catalog::new(defaults),
             hub,
             settings,
+            services,
+            cluster,
             capture,
             watchdog: Watchdog::default(),
             readiness: Readiness::new(Instant::now(), docker),
@@ -66,7 +75,7 @@ impl Host {
             releasing: HashMap::new(),
             streams: HashMap::new(),
             last_envoy: None,
-            has_left: false,
+            is_leaving: false,
         }
     }
 
@@ -75,7 +84,7 @@ impl Host {
         loop {
             self.settle(Instant::now());
             let due = self.handle_timers(Instant::now());
-            if self.has_left {
+            if self.is_leaving && self.cluster.has_left() {
                 return;
             }
             tokio::select! {
@@ -98,14 +107,15 @@ impl Host {
     fn handle(&mut self, event: Event, now: Instant) {
         match event {
             Event::Shim { id, event } => self.handle_shim(id, event, now),
-            Event::Docker(event) => self.handle_docker(event),
+            Event::Docker(event) => self.handle_docker(event, now),
             Event::Xds { id, event } => self.handle_xds(id, event, now),
             Event::Listeners(listeners) => self.watch_over(&listeners),
             Event::Firewall(notice) => self.capture.noticed(notice, now),
+            Event::Gossip(event) => self.cluster.handle_gossip(event, now),
+            Event::CheckFinished(id, outcome) => self.cluster.check_finished(id, outcome, now),
+            Event::StaticServices(list) => self.cluster.set_static(list, now),
             Event::Query(query) => self.answer(query),
-            Event::Order(Order::Leave(answer)) => {
-                drop(answer.send(self.leave(now)));
-            }
+            Event::Order(order) => self.obey(order, now),
         }
     }
 
@@ -171,16 +181,23 @@ impl Host {
         self.reply(id, FromRegistrar::Steer { to_envoy: steering == Steering::Envoy });
     }
 
-    fn handle_docker(&mut self, event: DockerEvent) {
+    fn handle_docker(&mut self, event: DockerEvent, now: Instant) {
         match event {
             DockerEvent::ListedAll(containers) => {
                 self.readiness.docker = DockerState::Listed;
                 self.docker_problem = None;
+                self.cluster.docker_listed_all(&containers, now);
                 self.catalog.docker_listed_all(containers);
             }
-            DockerEvent::Listed(container) => self.catalog.docker_listed(container),
-            DockerEvent::Stopping(_) => {}
-            DockerEvent::Stopped(id) => self.catalog.docker_stopped(&id),
+            DockerEvent::Listed(container) => {
+                self.cluster.docker_listed(&container, now);
+                self.catalog.docker_listed(container);
+            }
+            DockerEvent::Stopping(id) => self.cluster.docker_stopping(&id),
+            DockerEvent::Stopped(id) => {
+                self.cluster.docker_stopped(&id);
+                self.catalog.docker_stopped(&id);
+            }
             DockerEvent::Found { number, containers } => {
                 for (address, container) in containers {
                     debug!(%address, container = container.facts.name, "container found");
@@ -222,10 +239,21 @@ impl Host {
         }
     }
 
+    fn obey(&mut self, order: Order, now: Instant) {
+        match order {
+            Order::Leave(answer) => drop(answer.send(self.leave(now))),
+            Order::Drain { instance, drains, answer } => {
+                let is_ours = instance.host == *self.cluster.name();
+                let _ = answer.send(is_ours && self.cluster.set_draining(instance.key, drains));
+            }
+        }
+    }
+
     /// Takes back what outlives the registrar. Envoy keeps what it was told, and shims go on serving.
     fn leave(&mut self, now: Instant) -> Result<(), String> {
         info!("leaving: traffic takes Docker's own path from now on");
-        self.has_left = true;
+        self.is_leaving = true;
+        self.cluster.leave(now);
         self.capture.remove_for_good(now).map_err(|error| format!("the firewall's table is still there: {error}"))
     }
 
@@ -233,7 +261,8 @@ impl Host {
         self.hub.handle_timeout(now);
         let releases = self.catalog.expire_releases(now);
         let capture = self.capture.tick(now);
-        [releases, capture, self.hub.next_timeout(), self.readiness.deadline()].into_iter().flatten().min()
+        let cluster = self.cluster.handle_timers(now);
+        [releases, capture, cluster, self.hub.next_timeout(), self.readiness.deadline()].into_iter().flatten().min()
     }
 
     /// Everything that follows from what was taken in.
@@ -241,6 +270,10 @@ impl Host {
         let changes = self.catalog.take_changes();
         for change in &changes.envoy {
             self.hub.apply(resources_of(change, &self.settings));
+        }
+        let world_is_known = self.readiness.docker != DockerState::Unheard;
+        for change in self.cluster.settle(world_is_known, now) {
+            self.serve_service(&change);
         }
         if self.readiness.is_serving() {
             changes.captured.iter().for_each(|(port, wanted)| self.capture_port(port, *wanted));
@@ -260,6 +293,16 @@ impl Host {
             self.hub.start_serving();
             self.capture.set_ports(self.catalog.captured_ports());
         }
+    }
+
+    fn serve_service(&mut self, change: &ServicePortChange) {
+        let (services, settings) = (&self.services, &self.settings);
+        self.hub.apply(match (&change.before, &change.after) {
+            (Some(before), Some(after)) => service::replace(before, after, services, settings),
+            (None, Some(after)) => service::set(after, services, settings),
+            (Some(before), None) => service::remove(before),
+            (None, None) => Vec::new(),
+        });
     }
 
     fn capture_port(&mut self, port: &PublishedPort, wanted: bool) {
@@ -314,6 +357,7 @@ impl Host {
         Missing {
             shims: self.catalog.unregistered_ports().count(),
             containers: self.catalog.lookup().map_or(0, |lookup| lookup.addresses.len()),
+            cluster: self.cluster.waits_for_seeds(),
         }
     }
 
@@ -321,6 +365,8 @@ impl Host {
         match query {
             Query::Ports(answer) => drop(answer.send(self.ports())),
             Query::Envoy(answer) => drop(answer.send(self.envoy())),
+            Query::Services(answer) => drop(answer.send(self.cluster.service_rows())),
+            Query::Hosts(answer) => drop(answer.send(self.cluster.hosts())),
             Query::Readiness(answer) => drop(answer.send(self.readiness.waiting(self.missing()))),
         }
     }

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
 use crate::event::{Event, Query};
-use crate::{listener_watch, ports_view, query};
+use crate::{listener_watch, ports_view, query, services_view};
 
 #[derive(Clone)]
 struct Api {
@@ -35,8 +35,13 @@ pub(crate) async fn run(listener: TcpListener, host_name: Arc<str>, events: mpsc
         .route("/readyz", get(readyz))
         .route("/api/v1/ports", get(ports))
         .route("/api/v1/envoy", get(envoy))
+        .route("/api/v1/services", get(services))
+        .route("/api/v1/hosts", get(hosts))
         .fallback(async || {
-            error(StatusCode::NOT_FOUND, "no such page: see /api/v1/ports, /api/v1/envoy, /readyz, /healthz")
+            error(
+                StatusCode::NOT_FOUND,
+                "no such page: see /api/v1/ports, /api/v1/services, /api/v1/hosts, /api/v1/envoy, /readyz, /healthz",
+            )
         })
         .layer(middleware::from_fn_with_state(api.clone(), check_host))
         .with_state(api);
@@ -61,6 +66,15 @@ async fn readyz(State(api): State<Api>) -> Result<Response, Response> {
 
 async fn envoy(State(api): State<Api>) -> Result<Json<admin_api::Envoy>, Response> {
     ask(&api, Query::Envoy).await.map(Json)
+}
+
+async fn services(State(api): State<Api>) -> Result<Json<Vec<admin_api::Service>>, Response> {
+    let rows = ask(&api, Query::Services).await?;
+    Ok(Json(services_view::services(&rows)))
+}
+
+async fn hosts(State(api): State<Api>) -> Result<Json<Vec<admin_api::Host>>, Response> {
+    ask(&api, Query::Hosts).await.map(Json)
 }
 
 async fn ports(State(api): State<Api>) -> Result<Json<Vec<admin_api::Port>>, Response> {

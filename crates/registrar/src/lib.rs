@@ -13,22 +13,24 @@
 mod admin;
 pub mod args;
 mod backoff;
+mod cluster;
 pub mod config;
 mod docker;
 mod event;
 mod firewall_watch;
+mod gossip_net;
 mod host;
+mod host_addresses;
 mod http;
 mod listener_watch;
 mod ports_view;
-#[cfg_attr(not(test), expect(dead_code, reason = "the loop does not check health yet"))]
 mod probe;
 mod query;
 mod readiness;
 pub mod run;
 mod runtime_files;
+mod services_view;
 mod shim_socket;
-#[cfg_attr(not(test), expect(dead_code, reason = "the loop does not take static services in yet"))]
 mod static_services;
 mod watchdog;
 mod xds_server;

@@ -38,6 +38,8 @@ pub(crate) struct Missing {
     pub(crate) shims: usize,
     /// Addresses of shims whose container is not found yet.
     pub(crate) containers: usize,
+    /// Whether no seed was heard yet.
+    pub(crate) cluster: bool,
 }
 
 impl Readiness {
@@ -57,7 +59,8 @@ impl Readiness {
 
     /// Opens the gate if it may be opened now; true if it was opened by this call.
     pub(crate) fn try_open(&mut self, now: Instant, missing: Missing) -> bool {
-        let complete = self.docker != DockerState::Unheard && missing.shims == 0 && missing.containers == 0;
+        let complete =
+            self.docker != DockerState::Unheard && missing.shims == 0 && missing.containers == 0 && !missing.cluster;
         let opens = !self.serving && (complete || now >= self.started + DEADLINE);
         self.serving |= opens;
         opens
@@ -77,6 +80,9 @@ impl Readiness {
                 DEADLINE.as_secs()
             ));
         }
+        if !self.serving && missing.cluster {
+            waiting.push("a first word from a seed".to_owned());
+        }
         waiting
     }
 }
@@ -85,7 +91,7 @@ impl Readiness {
 mod tests {
     use super::*;
 
-    const COMPLETE: Missing = Missing { shims: 0, containers: 0 };
+    const COMPLETE: Missing = Missing { shims: 0, containers: 0, cluster: false };
 
     fn unheard() -> (Readiness, Instant) {
         let now = Instant::now();
@@ -97,8 +103,8 @@ mod tests {
         let (mut readiness, now) = unheard();
         assert!(!readiness.try_open(now, COMPLETE), "nothing is known before Docker was heard");
         readiness.docker = DockerState::Listed;
-        assert!(!readiness.try_open(now, Missing { shims: 1, containers: 0 }));
-        assert!(!readiness.try_open(now, Missing { shims: 0, containers: 1 }));
+        assert!(!readiness.try_open(now, Missing { shims: 1, containers: 0, cluster: false }));
+        assert!(!readiness.try_open(now, Missing { shims: 0, containers: 1, cluster: false }));
         assert!(readiness.try_open(now, COMPLETE));
         assert!(!readiness.try_open(now, COMPLETE));
         assert_eq!(readiness.deadline(), None);
@@ -107,7 +113,7 @@ mod tests {
     #[test]
     fn envoy_is_told_at_the_deadline_whatever_is_missing() {
         let (mut readiness, now) = unheard();
-        let missing = Missing { shims: 7, containers: 0 };
+        let missing = Missing { shims: 7, containers: 0, cluster: false };
         let deadline = readiness.deadline().unwrap();
         assert!(!readiness.try_open(now, missing));
         assert!(readiness.try_open(deadline, missing));

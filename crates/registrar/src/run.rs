@@ -1,27 +1,35 @@
 //! Puts the registrar together, and takes it apart on a signal.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use capture::Capture;
+use catalog::{OwnHost, OwnSettings};
+use gossip::Gossip;
+use model::labels::Defaults;
 use nix::unistd::gethostname;
-use tokio::net::TcpListener;
+use rand::SeedableRng;
+use rand::rngs::SysRng;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::transport::Server;
 use tracing::info;
+use xds::resources::service::{Binding, CATCH_PORT, ServiceSettings};
 
-use crate::config::{Config, XdsListen};
-use crate::event::EVENT_QUEUE;
-use crate::host::Host;
+use crate::cluster::Cluster;
+use crate::config::{ClusterConfig, Config, XdsListen};
+use crate::event::{EVENT_QUEUE, Event};
+use crate::gossip_net::GossipNet;
+use crate::host::{Host, unix_ms};
 use crate::readiness::DockerState;
 use crate::runtime_files::{self, Lock, RuntimeFileError};
 use crate::xds_server::XdsServer;
-use crate::{admin, docker, firewall_watch, http, listener_watch, shim_socket};
+use crate::{admin, docker, firewall_watch, host_addresses, http, listener_watch, shim_socket, static_services};
 
 /// Why the registrar could not start, or could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +47,9 @@ pub enum RunError {
         /// The system's reason.
         error: io::Error,
     },
+    /// Gossip is on, and nothing says where others reach this host.
+    #[error("this host has no default route: say where others reach it with --advertise-address")]
+    NoAdvertiseAddress,
     /// The system denied something that every process needs.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -61,7 +72,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     if let Err(error) = capture.watch().and_then(|watch| firewall_watch::spawn(watch, events.clone())) {
         info!(%error, "changes of the firewall are not heard of at once");
     }
-    let host = Host::new(config.defaults, config.envoy, capture, docker_state, lookups);
+    let services = service_settings(&config.cluster);
+    let cluster = cluster(config.cluster, &config.defaults, events.clone()).await?;
+    let host = Host::new(config.defaults, config.envoy, services, cluster, capture, docker_state, lookups);
 
     if let Some(docker_host) = config.docker_host {
         tokio::spawn(docker::run(docker_host, wanted, events.clone()));
@@ -86,6 +99,71 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         ended = serve_xds(sockets.xds, envoys) => Ok(ended?),
         stopped = stop_signal() => Ok(stopped?),
     }
+}
+
+/// Service ports come by capture. Nothing can be captured without CAP_NET_ADMIN; then Envoy binds them.
+fn service_settings(config: &ClusterConfig) -> ServiceSettings {
+    ServiceSettings {
+        addresses: config.service_addresses.clone(),
+        binding: Binding::Captured { catch_port: CATCH_PORT },
+        prefer_local: config.prefer_local,
+    }
+}
+
+/// This host among others, with its gossip sockets open.
+async fn cluster(config: ClusterConfig, defaults: &Defaults, events: mpsc::Sender<Event>) -> Result<Cluster, RunError> {
+    let mut addresses = host_addresses::all();
+    let advertise_address = config.advertise_address.or_else(host_addresses::default_route);
+    if config.gossip.is_some() && advertise_address.is_none() {
+        return Err(RunError::NoAdvertiseAddress);
+    }
+    // A host by itself announces nothing to anybody.
+    let advertise_address = advertise_address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    addresses.insert(advertise_address);
+    let settings = OwnSettings {
+        advertise_address,
+        implicit_service_ports: config.implicit_service_ports,
+        defaults: defaults.clone(),
+    };
+    let has_seeds = config.gossip.as_ref().is_some_and(|gossip| !gossip.seeds.is_empty());
+    let gossip = match config.gossip {
+        Some(gossip) => {
+            let config = gossip::Config {
+                host: config.host_name.clone(),
+                cluster: gossip.cluster,
+                keys: gossip.keys,
+                address: SocketAddr::new(advertise_address, gossip.listen.port()),
+                own_addresses: addresses.iter().copied().collect(),
+                service_addresses: config.service_addresses.clone(),
+                unix_ms: unix_ms(SystemTime::now()),
+            };
+            Some(gossip_with(config, gossip.listen, gossip.seeds, &events).await?)
+        }
+        None => {
+            info!("gossip is off: no --gossip-key-file. This host knows no other");
+            None
+        }
+    };
+    if let Some(path) = config.static_services {
+        tokio::spawn(static_services::file::watch(path, events.clone(), Event::StaticServices));
+    }
+    let own = OwnHost { name: config.host_name, addresses, settings, policy: config.policy };
+    Ok(Cluster::new(own, config.service_addresses.into_iter().collect(), gossip, has_seeds, events))
+}
+
+async fn gossip_with(
+    config: gossip::Config,
+    address: SocketAddr,
+    seeds: Vec<String>,
+    events: &mpsc::Sender<Event>,
+) -> Result<(Gossip, GossipNet), RunError> {
+    let taken = |error| RunError::Listen { address, option: "--gossip-listen", error };
+    let socket = UdpSocket::bind(address).await.map_err(taken)?;
+    let listener = TcpListener::bind(address).await.map_err(taken)?;
+    info!(host = %config.host, advertise = %config.address, cluster = config.cluster.as_str(), "gossip is on");
+    let net = GossipNet::start(socket, listener, seeds, events.clone());
+    let rng = gossip::StdRng::try_from_rng(&mut SysRng).map_err(io::Error::other)?;
+    Ok((Gossip::new(config, rng, Instant::now()), net))
 }
 
 /// How long the answer to an order to leave may take on its way.

@@ -1,0 +1,288 @@
+//! This host among others, as the loop sees it: its own instances and their checks, what other hosts announce,
+//! and the services that follow.
+//!
+//! ```text
+//!  Docker's listing, static services, checks ──▶ OwnInstances ──▶ announced ──▶ Gossip ◀──▶ other hosts
+//!                                                     │                            │
+//!                                                     └────────▶ ServicePorts ◀────┘
+//! ```
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
+use std::time::{Duration, Instant, SystemTime};
+
+use catalog::{
+    ListedContainer, OwnHost, OwnInstance, OwnInstances, ServicePortChange, ServicePorts, ServiceRow, StaticInstance,
+};
+use gossip::{Gossip, HostStatus, Output};
+use health::{Outcome, ProbeId};
+use model::{ContainerId, HostName, InstanceKey};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::event::Event;
+use crate::gossip_net::{GossipEvent, GossipNet};
+use crate::host::unix_ms;
+use crate::probe;
+use crate::static_services::StaticList;
+
+/// How long the first announcement waits for the first round of checks: until then peers go on with what this
+/// host said in its last life.
+const FIRST_CHECKS: Duration = Duration::from_secs(3);
+
+/// How long a host that leaves is still there for what is under way.
+const LEAVE_DRAIN: Duration = Duration::from_secs(1);
+
+/// See the file's head.
+pub(crate) struct Cluster {
+    name: HostName,
+    advertise_address: IpAddr,
+    started: Instant,
+    started_at: SystemTime,
+    own: OwnInstances,
+    announced: BTreeMap<InstanceKey, OwnInstance>,
+    may_announce: bool,
+    services: ServicePorts,
+    gossip: Option<(Gossip, GossipNet)>,
+    events: mpsc::Sender<Event>,
+    static_problems: Vec<String>,
+    has_seeds: bool,
+    has_left: bool,
+}
+
+impl Cluster {
+    /// `gossip` is `None` on a host that is by itself.
+    pub(crate) fn new(
+        own: OwnHost,
+        service_addresses: HashSet<IpAddr>,
+        gossip: Option<(Gossip, GossipNet)>,
+        has_seeds: bool,
+        events: mpsc::Sender<Event>,
+    ) -> Self {
+        let seed = own.name.as_str().bytes().fold(0, |hash: u64, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
+        Self {
+            name: own.name.clone(),
+            advertise_address: own.settings.advertise_address,
+            started: Instant::now(),
+            started_at: SystemTime::now(),
+            services: ServicePorts::new(own.name.clone(), service_addresses),
+            own: OwnInstances::new(own, seed),
+            announced: BTreeMap::new(),
+            may_announce: false,
+            gossip,
+            events,
+            static_problems: Vec::new(),
+            has_seeds,
+            has_left: false,
+        }
+    }
+
+    pub(crate) fn docker_listed_all(&mut self, listed: &[ListedContainer], now: Instant) {
+        self.own.docker_listed_all(listed, now);
+    }
+
+    pub(crate) fn docker_listed(&mut self, listed: &ListedContainer, now: Instant) {
+        self.own.docker_listed(listed, now);
+    }
+
+    pub(crate) fn docker_stopped(&mut self, id: &ContainerId) {
+        self.own.docker_stopped(id);
+    }
+
+    /// `docker stop` has begun: new requests go elsewhere, those under way finish.
+    pub(crate) fn docker_stopping(&mut self, id: &ContainerId) {
+        let key = model::instance::Origin::Container(id.clone()).key();
+        self.own.set_draining(key, true);
+    }
+
+    pub(crate) fn set_static(&mut self, list: StaticList, now: Instant) {
+        let advertise = self.advertise_address;
+        let since_ms = unix_ms(self.started_at);
+        let static_instance = |service: &crate::static_services::StaticService| {
+            let instance = service.instance(advertise, model::Status::Unknown, since_ms);
+            let local = service
+                .checked_ports(advertise)
+                .iter()
+                .filter_map(|port| Some((port.published, port.direct?)))
+                .collect();
+            StaticInstance { own: OwnInstance { instance, local }, check: service.check.clone() }
+        };
+        self.own.set_static(list.services.iter().map(static_instance).collect(), now);
+        for problem in &list.problems {
+            warn!(problem, "static services");
+        }
+        self.static_problems = list.problems;
+    }
+
+    pub(crate) fn check_finished(&mut self, id: ProbeId, outcome: Outcome, now: Instant) {
+        self.own.check_finished(id, outcome, now);
+    }
+
+    /// Takes an own instance out of service, or back; says whether it is known.
+    pub(crate) fn set_draining(&mut self, key: InstanceKey, drains: bool) -> bool {
+        self.own.set_draining(key, drains)
+    }
+
+    pub(crate) fn handle_gossip(&mut self, event: GossipEvent, now: Instant) {
+        let Some((gossip, net)) = &mut self.gossip else { return };
+        match event {
+            GossipEvent::Datagram(bytes) => gossip.handle_datagram(now, &bytes),
+            GossipEvent::Accepted(stream, from) => {
+                if let Some(id) = gossip.handle_stream_accepted(now, from) {
+                    net.adopt(id, stream);
+                }
+            }
+            GossipEvent::Opened(id, stream) => {
+                net.adopt(id, stream);
+                gossip.handle_stream_opened(now, id);
+            }
+            GossipEvent::Data(id, bytes) => gossip.handle_stream_data(now, id, &bytes),
+            GossipEvent::Closed(id) => {
+                net.forget(id);
+                gossip.handle_stream_closed(now, id);
+            }
+            GossipEvent::Probed(probe, reachable) => gossip.handle_probe_result(now, probe, reachable),
+            GossipEvent::Seeds(addresses) => gossip.set_seeds(now, addresses),
+        }
+    }
+
+    /// Does what is due. Yields when to call again.
+    pub(crate) fn handle_timers(&mut self, now: Instant) -> Option<Instant> {
+        for started in self.own.start_checks(now) {
+            let events = self.events.clone();
+            tokio::spawn(async move {
+                let outcome = probe::run(&started.probe, started.timeout).await;
+                let _ = events.send(Event::CheckFinished(started.id, outcome)).await;
+            });
+        }
+        let gossip_due = self.gossip.as_mut().and_then(|(gossip, _)| {
+            if gossip.poll_timeout().is_some_and(|due| due <= now) {
+                gossip.handle_timeout(now);
+            }
+            gossip.poll_timeout()
+        });
+        let first = (!self.may_announce).then_some(self.started + FIRST_CHECKS).filter(|due| *due > now);
+        [self.own.next_check(), gossip_due, first].into_iter().flatten().min()
+    }
+
+    /// Everything that follows from what was taken in. `world_is_known`: Docker has been heard.
+    pub(crate) fn settle(&mut self, world_is_known: bool, now: Instant) -> Vec<ServicePortChange> {
+        self.settle_own();
+        self.announce(world_is_known, now);
+        self.settle_gossip();
+        self.services.take_changes()
+    }
+
+    fn settle_own(&mut self) {
+        let changes = self.own.take_changes();
+        if changes.is_empty() {
+            return;
+        }
+        for (key, own) in changes {
+            match own {
+                Some(own) => drop(self.announced.insert(key, own)),
+                None => drop(self.announced.remove(&key)),
+            }
+        }
+        let local =
+            self.announced.iter().flat_map(|(key, own)| own.local.iter().map(|(at, direct)| ((*key, *at), *direct)));
+        self.services.set_local_addresses(local.collect());
+        self.services.set_host(&self.name, self.announced.values().map(|own| own.instance.clone()));
+        if self.may_announce {
+            self.say(Instant::now());
+        }
+    }
+
+    /// The first announcement waits until all is known that there is.
+    fn announce(&mut self, world_is_known: bool, now: Instant) {
+        let is_time = world_is_known && (self.own.are_all_checked() || now >= self.started + FIRST_CHECKS);
+        if !self.may_announce && is_time {
+            self.may_announce = true;
+            self.say(now);
+        }
+    }
+
+    fn say(&mut self, now: Instant) {
+        let Some((gossip, _)) = &mut self.gossip else { return };
+        gossip.announce(now, self.announced.values().map(|own| own.instance.clone()).collect());
+    }
+
+    fn settle_gossip(&mut self) {
+        let Some((gossip, net)) = &mut self.gossip else { return };
+        while let Some(output) = gossip.poll_output() {
+            match output {
+                Output::HostChanged(host) => {
+                    let view = gossip.host(&host).filter(|view| view.served);
+                    self.services.set_host(&host, view.into_iter().flat_map(|view| view.instances));
+                }
+                Output::ProblemsChanged => {
+                    for problem in gossip.problems() {
+                        warn!(%problem, "cluster");
+                    }
+                }
+                Output::Left => {
+                    info!("the cluster was left");
+                    self.has_left = true;
+                }
+                output => net.begin(output),
+            }
+        }
+    }
+
+    /// This host's name.
+    pub(crate) const fn name(&self) -> &HostName {
+        &self.name
+    }
+
+    /// Whether there are others to be heard, and none was.
+    pub(crate) fn waits_for_seeds(&self) -> bool {
+        self.has_seeds && self.gossip.as_ref().is_some_and(|(gossip, _)| !gossip.is_inside())
+    }
+
+    /// Begins to leave the cluster; [`Self::has_left`] says when that is done.
+    pub(crate) fn leave(&mut self, now: Instant) {
+        match &mut self.gossip {
+            Some((gossip, _)) => gossip.leave(now, LEAVE_DRAIN),
+            None => self.has_left = true,
+        }
+    }
+
+    /// Whether others know that this host is gone.
+    pub(crate) fn has_left(&self) -> bool {
+        self.has_left
+    }
+
+    /// Every service of the cluster.
+    pub(crate) fn service_rows(&self) -> Vec<ServiceRow> {
+        self.services.rows()
+    }
+
+    /// Every host of the cluster, this one among them.
+    pub(crate) fn hosts(&self) -> Vec<admin_api::Host> {
+        let own = admin_api::Host {
+            name: self.name.to_string(),
+            address: Some(self.advertise_address),
+            status: "alive".to_owned(),
+            instances: self.announced.len(),
+            since: unix_ms(self.started_at),
+        };
+        let others = self.gossip.iter().flat_map(|(gossip, _)| gossip.hosts()).map(|view| admin_api::Host {
+            name: view.name.to_string(),
+            address: view.address.map(|address| address.ip()),
+            status: status_word(view.status).to_owned(),
+            instances: view.instances.len(),
+            since: view.since.map_or(0, |since| unix_ms(SystemTime::now() - since.elapsed())),
+        });
+        let mut hosts: Vec<_> = std::iter::once(own).chain(others).collect();
+        hosts.sort_by(|a, b| a.name.cmp(&b.name));
+        hosts
+    }
+}
+
+const fn status_word(status: HostStatus) -> &'static str {
+    match status {
+        HostStatus::Alive => "alive",
+        HostStatus::Suspect => "suspect",
+        HostStatus::Down | HostStatus::Left => "down",
+    }
+}
