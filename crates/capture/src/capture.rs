@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use model::PublishedPort;
@@ -10,8 +11,9 @@ use nix::errno::Errno;
 use crate::choice::{Asked, Choice, Facts, Mode, Obstacle, choose};
 use crate::docker_rules::DockerRules;
 use crate::element::Element;
+use crate::layout;
 use crate::socket::{NetfilterError, NetfilterSocket};
-use crate::table::Table;
+use crate::table::{Part, Table, Wanted};
 use crate::watch::{Notice, Watch};
 
 /// How long after its last renewal the lease is renewed. A quarter of [`crate::LEASE`]: a registrar may miss two.
@@ -33,7 +35,13 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// The most published ports that are diverted; more is a mistake somewhere, and they keep Docker's own path.
 pub const MAX_PORTS: usize = 65_536;
 
-/// Diverts traffic for published ports, or leaves it alone, and knows why.
+/// The most pairs of service address and service port that are captured.
+pub const MAX_SERVICES: usize = 65_536;
+
+static NONE: BTreeSet<Element> = BTreeSet::new();
+
+/// Diverts traffic for published ports, or leaves it alone, and knows why. Captures traffic for service ports, in the
+/// same table but for its own reasons: Docker's firewall has no part in it.
 ///
 /// Nothing happens but in [`Self::tick`] and [`Self::remove`]; each takes well under a millisecond, unless the table
 /// is built or Docker's rules are read (a few milliseconds at 1,000 ports). Dropping it leaves the table in place: it
@@ -47,7 +55,13 @@ pub struct Capture {
     wanted: BTreeSet<Element>,
     /// Whether nothing was wanted when the choice was made.
     was_empty: bool,
+    /// `None` until the first service ports are set: an earlier registrar's stay captured.
+    services: Option<BTreeSet<Element>>,
+    too_many_services: bool,
+    services_failure: Option<String>,
     touched: BTreeSet<Element>,
+    /// Whether the whole table is to be compared with what is wanted, not what was touched alone.
+    compare_all: bool,
     too_many: bool,
     once_translated: BTreeSet<Element>,
     rules: Result<DockerRules, Obstacle>,
@@ -72,7 +86,11 @@ impl Capture {
             has_ports: false,
             wanted: BTreeSet::new(),
             was_empty: true,
+            services: None,
+            too_many_services: false,
+            services_failure: None,
             touched: BTreeSet::new(),
+            compare_all: true,
             too_many: false,
             once_translated: BTreeSet::new(),
             rules: Ok(DockerRules::default()),
@@ -101,6 +119,7 @@ impl Capture {
     /// to register again, or ports would be taken out of a table that still serves.
     pub fn set_ports(&mut self, ports: impl IntoIterator<Item = PublishedPort>) {
         let elements: BTreeSet<_> = ports.into_iter().filter_map(|port| Element::of(&port)).collect();
+        self.compare_all |= !self.has_ports;
         self.has_ports = true;
         self.too_many = false;
         for gone in self.wanted.difference(&elements).copied().collect::<Vec<_>>() {
@@ -123,6 +142,74 @@ impl Capture {
         if let Some(element) = Element::of(port) {
             self.remove_element(element);
         }
+    }
+
+    /// All service ports that are to be captured, each at each service address, in place of those that were. Only what
+    /// differs is changed in the kernel.
+    ///
+    /// Connections to an element arrive at [`crate::CATCH_PORT`] of the same address, if it is an address of this host.
+    /// An element beats a published port of the same number, even one published on that very address: the caller
+    /// leaves out what should not.
+    ///
+    /// The first call is the word to begin, as with [`Self::set_ports`]. What an earlier registrar captured stays until
+    /// then. Nothing is captured with [`Asked::None`].
+    pub fn set_services(&mut self, services: impl IntoIterator<Item = (IpAddr, u16)>) {
+        let mut elements = BTreeSet::new();
+        self.too_many_services = false;
+        for element in services.into_iter().filter_map(|(address, port)| Element::of_service(address, port)) {
+            self.too_many_services |= elements.len() >= MAX_SERVICES && !elements.contains(&element);
+            if !self.too_many_services {
+                elements.insert(element);
+            }
+        }
+        match &self.services {
+            Some(before) => self.touched.extend(before.symmetric_difference(&elements)),
+            None => self.compare_all = true,
+        }
+        self.services = Some(elements);
+    }
+
+    /// One service port more at one service address. See [`Self::set_services`].
+    pub fn add_service(&mut self, address: IpAddr, port: u16) {
+        let Some(element) = Element::of_service(address, port) else { return };
+        let services = self.services.get_or_insert_default();
+        if services.len() >= MAX_SERVICES && !services.contains(&element) {
+            self.too_many_services = true;
+        } else if services.insert(element) {
+            self.touched.insert(element);
+        }
+    }
+
+    /// One service port less at one service address.
+    pub fn remove_service(&mut self, address: IpAddr, port: u16) {
+        let element = Element::of_service(address, port);
+        let services = self.services.as_mut();
+        if let (Some(element), Some(services)) = (element, services)
+            && services.remove(&element)
+        {
+            self.touched.insert(element);
+        }
+    }
+
+    /// Whether service ports can be captured on this host: the kernel is made to build the table, and to take it all
+    /// back before it has an effect. What is there stays as it is.
+    ///
+    /// # Errors
+    /// Why not, in a sentence for the operator: `--capture none`, no `CAP_NET_ADMIN`, or what the kernel lacks.
+    pub fn try_services(&self) -> Result<(), String> {
+        if self.asked == Asked::None {
+            return Err("off by --capture none".to_owned());
+        }
+        let socket = self.socket.as_ref().map_err(services_obstacle)?;
+        socket.rehearse(layout::rehearse()).map_err(|error| services_obstacle(&error))
+    }
+
+    /// What keeps service ports from being captured, in a sentence for the operator; `None` while all is well. What can
+    /// pass by itself is tried again every few seconds.
+    #[must_use]
+    pub fn services_problem(&self) -> Option<String> {
+        let too_many = || format!("only {MAX_SERVICES} service ports are captured; there are more");
+        self.services_failure.clone().or_else(|| self.too_many_services.then(too_many))
     }
 
     fn add_element(&mut self, element: Element) {
@@ -156,21 +243,25 @@ impl Capture {
 
     /// Does what is due. Yields when to call again at the latest; `None`: when something changed.
     pub fn tick(&mut self, now: Instant) -> Option<Instant> {
-        if !self.has_ports && self.asked != Asked::None {
+        if !self.has_ports && self.services.is_none() && self.asked != Asked::None {
             return None;
         }
         if self.failure.is_some_and(|retry| now < retry) {
             return self.next_due();
         }
         let had_failed = self.failure.take().is_some();
+        let was_blind = self.is_blind();
         let has_looked = self.look_if_due(now);
         if has_looked || had_failed || self.wanted.is_empty() != self.was_empty {
             self.was_empty = self.wanted.is_empty();
-            self.choice = self.choose(self.rules.as_ref());
+            let choice = self.choose(self.rules.as_ref());
+            let changed = choice.mode != self.choice.mode;
+            self.choice = choice;
+            self.compare_all |= changed || self.is_blind() != was_blind;
         }
+        self.services_failure = None;
         if let Err(error) = self.apply(now) {
-            let obstacle = Obstacle::from(&error);
-            self.choice = self.choose(Err(&obstacle));
+            self.failed(&error);
             self.failure = Some(now + RETRY_AFTER);
         }
         self.next_due()
@@ -209,9 +300,14 @@ impl Capture {
     }
 
     fn apply(&mut self, now: Instant) -> Result<(), NetfilterError> {
-        let is_diverting = self.choice.mode == Mode::Divert;
-        let Ok(socket) = &self.socket else { return Ok(()) };
-        if !is_diverting && self.choice.mode == Mode::LeftAlone && self.rules.is_err() {
+        let wanted =
+            wanted(self.asked, &self.choice, self.has_ports && !self.is_blind(), &self.wanted, self.services.as_ref());
+        let socket = match &self.socket {
+            Ok(socket) => socket,
+            Err(_) if !self.has_services() => return Ok(()),
+            Err(error) => return Err(error.clone()),
+        };
+        if self.is_blind() && !self.has_services() {
             return Ok(());
         }
         let is_early = self.next_repair.is_some_and(|repair| now < repair);
@@ -221,19 +317,36 @@ impl Capture {
         if self.table.is_in_doubt() {
             self.next_repair = Some(now + REPAIR_AFTER);
         }
-        let wanted = is_diverting.then_some(&self.wanted);
-        self.table.bring_to(socket, wanted, &self.touched, now)?;
+        let touched = if self.compare_all { None } else { Some(&self.touched) };
+        self.table.bring_to(socket, &wanted, touched, now)?;
         self.touched.clear();
-        if is_diverting && self.table.leased_at().is_none_or(|leased| leased + RENEW_AFTER <= now) {
+        self.compare_all = false;
+        if self.table.is_present() && self.table.leased_at().is_none_or(|leased| leased + RENEW_AFTER <= now) {
             match self.table.renew_lease(socket, now) {
                 // The table went, and no notice came.
-                Err(error) if error.errno() == Errno::ENOENT => {
-                    self.table.bring_to(socket, wanted, &BTreeSet::new(), now)?;
-                }
+                Err(error) if error.errno() == Errno::ENOENT => self.table.bring_to(socket, &wanted, None, now)?,
                 result => result?,
             }
         }
         Ok(())
+    }
+
+    fn has_services(&self) -> bool {
+        self.services.as_ref().is_some_and(|services| !services.is_empty())
+    }
+
+    /// Whether it can't be seen what Docker's rules do: what is diverted stays so.
+    fn is_blind(&self) -> bool {
+        self.choice.mode == Mode::LeftAlone && self.rules.is_err()
+    }
+
+    fn failed(&mut self, error: &NetfilterError) {
+        if self.choice.mode == Mode::Divert {
+            self.choice = self.choose(Err(&Obstacle::from(error)));
+        }
+        if self.has_services() {
+            self.services_failure = Some(services_obstacle(error));
+        }
     }
 
     fn next_due(&self) -> Option<Instant> {
@@ -262,8 +375,39 @@ impl Capture {
     /// The kernel refused; the table is still there, and has an effect until its lease ends.
     pub fn remove_for_good(&mut self, now: Instant) -> Result<(), NetfilterError> {
         self.set_ports([]);
+        self.set_services([]);
         let Ok(socket) = &self.socket else { return Ok(()) };
         self.table.doubt();
-        self.table.bring_to(socket, None, &BTreeSet::new(), now)
+        let nothing = Wanted { ports: Part::These(&NONE), services: Part::These(&NONE) };
+        self.table.bring_to(socket, &nothing, None, now)
+    }
+}
+
+/// What the table should hold. `knows_ports`: whether it is known which ports are to be diverted, if any.
+fn wanted<'a>(
+    asked: Asked,
+    choice: &Choice,
+    knows_ports: bool,
+    ports: &'a BTreeSet<Element>,
+    services: Option<&'a BTreeSet<Element>>,
+) -> Wanted<'a> {
+    if asked == Asked::None {
+        return Wanted { ports: Part::These(&NONE), services: Part::These(&NONE) };
+    }
+    let ports = match choice.mode {
+        _ if !knows_ports => Part::Keep,
+        Mode::Divert => Part::These(ports),
+        Mode::Off | Mode::LeftAlone => Part::These(&NONE),
+    };
+    Wanted { ports, services: services.map_or(Part::Keep, Part::These) }
+}
+
+fn services_obstacle(error: &NetfilterError) -> String {
+    match Obstacle::from(error) {
+        Obstacle::NoNetAdmin => "service ports cannot be captured without CAP_NET_ADMIN".to_owned(),
+        Obstacle::Kernel(what) => {
+            format!("service ports cannot be captured: this kernel lacks what is needed ({what})")
+        }
+        Obstacle::Failure(what) => format!("service ports are not captured for now, and tried again: {what}"),
     }
 }

@@ -1,4 +1,4 @@
-//! The four sets, and how a published port becomes an element of one of them.
+//! The sets, and how a published port or a service port becomes an element of one of them.
 
 use std::ffi::CStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -15,17 +15,21 @@ mod nft_type {
     pub(super) const PART_BITS: u32 = 6;
 }
 
-/// A set of published ports. The `any` ones hold ports, the `one` ones addresses and ports.
+/// A set of published ports or of service ports. The `any` ones hold ports, the others addresses and ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Set {
     Any4,
     Any6,
     One4,
     One6,
+    Service4,
+    Service6,
 }
 
 impl Set {
-    pub(crate) const ALL: [Self; 4] = [Self::Any4, Self::Any6, Self::One4, Self::One6];
+    /// In the order of their rules. Service ports come first: at a service address they are meant, even where a port of
+    /// the same number is published on any address.
+    pub(crate) const ALL: [Self; 6] = [Self::Service4, Self::Service6, Self::Any4, Self::Any6, Self::One4, Self::One6];
 
     pub(crate) const fn name(self) -> &'static CStr {
         match self {
@@ -33,23 +37,30 @@ impl Set {
             Self::Any6 => c"any6",
             Self::One4 => c"one4",
             Self::One6 => c"one6",
+            Self::Service4 => c"service4",
+            Self::Service6 => c"service6",
         }
     }
 
     pub(crate) const fn is_ipv4(self) -> bool {
-        matches!(self, Self::Any4 | Self::One4)
+        matches!(self, Self::Any4 | Self::One4 | Self::Service4)
     }
 
     /// Whether the address is part of the key.
     pub(crate) const fn has_address(self) -> bool {
-        matches!(self, Self::One4 | Self::One6)
+        !matches!(self, Self::Any4 | Self::Any6)
+    }
+
+    /// Whether it holds service ports.
+    pub(crate) const fn is_of_services(self) -> bool {
+        matches!(self, Self::Service4 | Self::Service6)
     }
 
     pub(crate) const fn key_type(self) -> u32 {
         match self {
             Self::Any4 | Self::Any6 => nft_type::INET_SERVICE,
-            Self::One4 => nft_type::IPV4_ADDRESS << nft_type::PART_BITS | nft_type::INET_SERVICE,
-            Self::One6 => nft_type::IPV6_ADDRESS << nft_type::PART_BITS | nft_type::INET_SERVICE,
+            Self::One4 | Self::Service4 => nft_type::IPV4_ADDRESS << nft_type::PART_BITS | nft_type::INET_SERVICE,
+            Self::One6 | Self::Service6 => nft_type::IPV6_ADDRESS << nft_type::PART_BITS | nft_type::INET_SERVICE,
         }
     }
 
@@ -57,29 +68,44 @@ impl Set {
     pub(crate) const fn key_length(self) -> usize {
         match self {
             Self::Any4 | Self::Any6 => 2,
-            Self::One4 => 4 + 4,
-            Self::One6 => 16 + 4,
+            Self::One4 | Self::Service4 => 4 + 4,
+            Self::One6 | Self::Service6 => 16 + 4,
         }
     }
 }
 
-/// One published TCP port, as the kernel is told of it.
+/// One published TCP port or one service port at one address, as the kernel is told of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Element {
     /// The unspecified address stands for any of its family.
     address: IpAddr,
     port: u16,
+    is_service: bool,
 }
 
 impl Element {
     /// `None` where there is nothing to divert: only TCP is shared with Envoy.
     pub(crate) fn of(published: &PublishedPort) -> Option<Self> {
         let address = published.address.to_canonical();
-        (published.protocol == Protocol::Tcp && published.port != 0).then_some(Self { address, port: published.port })
+        let element = Self { address, port: published.port, is_service: false };
+        (published.protocol == Protocol::Tcp && published.port != 0).then_some(element)
+    }
+
+    /// A service port at one service address; `None` where no connection can be meant for it.
+    pub(crate) fn of_service(address: IpAddr, port: u16) -> Option<Self> {
+        let address = address.to_canonical();
+        let is_one = !address.is_unspecified() && !address.is_multicast();
+        (is_one && port != 0).then_some(Self { address, port, is_service: true })
+    }
+
+    pub(crate) const fn is_service(&self) -> bool {
+        self.is_service
     }
 
     pub(crate) const fn set(&self) -> Set {
         match (self.address, self.address.is_unspecified()) {
+            (IpAddr::V4(_), _) if self.is_service => Set::Service4,
+            (IpAddr::V6(_), _) if self.is_service => Set::Service6,
             (IpAddr::V4(_), true) => Set::Any4,
             (IpAddr::V6(_), true) => Set::Any6,
             (IpAddr::V4(_), false) => Set::One4,
@@ -115,10 +141,11 @@ impl Element {
         let address = match set {
             Set::Any4 => Ipv4Addr::UNSPECIFIED.into(),
             Set::Any6 => Ipv6Addr::UNSPECIFIED.into(),
-            Set::One4 => IpAddr::from(<[u8; 4]>::try_from(address).ok()?),
-            Set::One6 => IpAddr::from(<[u8; 16]>::try_from(address).ok()?),
+            Set::One4 | Set::Service4 => IpAddr::from(<[u8; 4]>::try_from(address).ok()?),
+            Set::One6 | Set::Service6 => IpAddr::from(<[u8; 16]>::try_from(address).ok()?),
         };
-        Some(Self { address, port: u16::from_be_bytes(*port.first_chunk()?) })
+        let port = u16::from_be_bytes(*port.first_chunk()?);
+        Some(Self { address, port, is_service: set.is_of_services() })
     }
 }
 
@@ -156,6 +183,24 @@ mod tests {
             let element = element(address, Protocol::Tcp).unwrap();
             assert_eq!(Element::from_key(element.set(), &element.key()), Some(element));
         }
+    }
+
+    #[test]
+    fn a_service_port_is_another_element_than_a_published_port_of_its_number() {
+        for (address, set) in [("10.0.0.1", Set::Service4), ("fd00::1", Set::Service6)] {
+            let service = Element::of_service(address.parse().unwrap(), 8080).unwrap();
+            assert_eq!(service.set(), set);
+            assert_ne!(Some(service), element(address, Protocol::Tcp));
+            assert_eq!(Element::from_key(set, &service.key()), Some(service));
+        }
+    }
+
+    #[test]
+    fn a_service_address_is_one_address() {
+        for address in ["0.0.0.0", "::", "224.0.0.1", "ff02::1", "::ffff:0.0.0.0"] {
+            assert_eq!(Element::of_service(address.parse().unwrap(), 8080), None, "{address}");
+        }
+        assert_eq!(Element::of_service([10, 0, 0, 1].into(), 0), None);
     }
 
     #[test]

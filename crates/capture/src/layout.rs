@@ -13,6 +13,10 @@ use nix::libc;
 use crate::batch::Batch;
 use crate::element::{Element, Set};
 
+/// Where connections to service ports are sent: the port of the one listener of Envoy's that takes them all. Above
+/// 1024, so that Envoy may be an ordinary user. The rules change with it, and so must [`COMMENT`].
+pub const CATCH_PORT: u16 = 15001;
+
 /// The name of our table, of family `inet`. Nothing outside it is ever changed.
 pub(crate) const TABLE: &CStr = c"envoy-docker-shim";
 
@@ -40,7 +44,7 @@ const ELEMENTS_PER_MESSAGE: usize = 1000;
 
 /// Every rule carries this as its comment. It changes with the rules, so that a registrar of another version knows
 /// a table that it has to replace.
-const COMMENT: &[u8] = b"Envoy Docker Shim, layout 1";
+const COMMENT: &[u8] = b"Envoy Docker Shim, layout 2";
 
 const REGISTER_1: u32 = libc::NFT_REG_1 as u32;
 const REGISTER_2: u32 = libc::NFT_REG_2 as u32;
@@ -90,6 +94,18 @@ pub(crate) fn build<'a>(elements: impl IntoIterator<Item = &'a Element>) -> Batc
     add_elements(&mut batch, elements);
     renew_lease(&mut batch);
     batch
+}
+
+/// All of [`build`], and at its end a command that must fail, so that the kernel carries out nothing: whether it would
+/// is what is asked. Yields the words of that last command.
+pub(crate) fn rehearse() -> (Batch, &'static str) {
+    const CURTAIN: &str = "the end of the rehearsal";
+    let mut batch = build(&[]);
+    batch.delete_elements(CURTAIN, |list| {
+        let elements = list.push_table(TABLE).push_set(LEASE_SET).nested_elements();
+        drop(elements.nested_elem().nested_key().push_value(&[0]).end_nested().end_nested().end_nested());
+    });
+    (batch, CURTAIN)
 }
 
 /// Deletes the table; fails where it is not there.
@@ -199,14 +215,15 @@ fn entrance_rule(batch: &mut Batch, chain: &CStr) {
     });
 }
 
-/// `meta nfproto ipv4 meta l4proto tcp tcp dport @any4 dnat to :tcp dport`, and so for each set.
+/// `meta nfproto ipv4 meta l4proto tcp tcp dport @any4 dnat to :tcp dport`, and so for each set. Those of services end
+/// in `dnat to :15001`: the port alone is translated, and the kernel tells Envoy which it was.
 fn divert_rule(batch: &mut Batch, set: Set) {
-    new_rule(batch, &format!("rule for set {set:?} (null DNAT)"), DIVERT_CHAIN, |list| {
+    new_rule(batch, &format!("rule for set {set:?} (DNAT)"), DIVERT_CHAIN, |list| {
         let family = if set.is_ipv4() { libc::NFPROTO_IPV4 } else { libc::NFPROTO_IPV6 };
         let list = compare(load_meta(list, libc::NFT_META_NFPROTO), &[family as u8]);
         let list = compare(load_meta(list, libc::NFT_META_L4PROTO), &[libc::IPPROTO_TCP as u8]);
         let list = look_up(load_key(list, set), set.name());
-        let list = load_port(list, REGISTER_1);
+        let list = if set.is_of_services() { load_catch_port(list) } else { load_port(list, REGISTER_1) };
         let nat = list.nested_elem().nested_data_nat().push_type(libc::NFT_NAT_DNAT as u32).push_family(family as u32);
         let nat = nat.push_reg_proto_min(REGISTER_1).push_flags(NAT_HAS_PORT);
         nat.end_nested().end_nested()
@@ -254,13 +271,18 @@ fn load_key(list: Expressions<'_>, set: Set) -> Expressions<'_> {
     let network = libc::NFT_PAYLOAD_NETWORK_HEADER;
     match set {
         Set::Any4 | Set::Any6 => load_port(list, REGISTER_1),
-        Set::One4 => load_port(load_payload(list, network, 16, 4, REGISTER_1), REGISTER_1_SECOND),
-        Set::One6 => load_port(load_payload(list, network, 24, 16, REGISTER_1), REGISTER_2),
+        Set::One4 | Set::Service4 => load_port(load_payload(list, network, 16, 4, REGISTER_1), REGISTER_1_SECOND),
+        Set::One6 | Set::Service6 => load_port(load_payload(list, network, 24, 16, REGISTER_1), REGISTER_2),
     }
 }
 
 fn load_port(list: Expressions<'_>, register: u32) -> Expressions<'_> {
     load_payload(list, libc::NFT_PAYLOAD_TRANSPORT_HEADER, DESTINATION_PORT, 2, register)
+}
+
+fn load_catch_port(list: Expressions<'_>) -> Expressions<'_> {
+    let immediate = list.nested_elem().nested_data_immediate().push_dreg(REGISTER_1).nested_data();
+    immediate.push_value(&CATCH_PORT.to_be_bytes()).end_nested().end_nested().end_nested()
 }
 
 fn load_payload(list: Expressions<'_>, base: libc::c_int, offset: u32, length: u32, register: u32) -> Expressions<'_> {

@@ -63,7 +63,7 @@ pub(crate) struct NetfilterSocket {
 impl NetfilterSocket {
     /// In the network namespace of the calling thread.
     pub(crate) fn open() -> Result<Self, NetfilterError> {
-        let fd = open_netlink(0, SockFlag::SOCK_CLOEXEC)?;
+        let fd = open_netlink(SockProtocol::NetlinkNetFilter, 0, SockFlag::SOCK_CLOEXEC)?;
         setsockopt(&fd, ReceiveTimeout, &TIMEOUT)?;
         let port_id = getsockname::<NetlinkAddr>(fd.as_raw_fd())?.pid();
         Ok(Self { fd, port_id })
@@ -98,6 +98,14 @@ impl NetfilterSocket {
                     return Ok(());
                 }
             }
+        }
+    }
+
+    /// Whether the kernel would carry out a transaction whose last command, which has these words, must fail.
+    pub(crate) fn rehearse(&self, (batch, curtain): (Batch, &str)) -> Result<(), NetfilterError> {
+        match self.transact(batch) {
+            Err(NetfilterError::Refused { what, errno: Errno::ENOENT }) if what == curtain => Ok(()),
+            result => result,
         }
     }
 
@@ -171,9 +179,9 @@ impl NetfilterSocket {
     }
 }
 
-/// A netlink socket to netfilter that hears the multicast groups of the mask.
-pub(crate) fn open_netlink(groups: u32, flags: SockFlag) -> Result<OwnedFd, Errno> {
-    let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkNetFilter)?;
+/// A netlink socket that hears the multicast groups of the mask.
+pub(crate) fn open_netlink(protocol: SockProtocol, groups: u32, flags: SockFlag) -> Result<OwnedFd, Errno> {
+    let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
     bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
     Ok(fd)
 }
@@ -191,7 +199,7 @@ pub(crate) struct Message<'a> {
 
 impl Message<'_> {
     /// The errno of an answer; 0 says that it was carried out.
-    fn error(&self) -> Option<i32> {
+    pub(crate) fn error(&self) -> Option<i32> {
         let code = i32::from_ne_bytes(*self.body.first_chunk()?);
         (self.kind == libc::NLMSG_ERROR as u16).then_some(code.saturating_neg())
     }

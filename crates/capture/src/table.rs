@@ -35,6 +35,49 @@ impl From<Option<Found>> for Known {
     }
 }
 
+/// What one kind of elements should be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Part<'a> {
+    /// What an earlier registrar left, if anything: nobody knows yet what is wanted.
+    Keep,
+    These(&'a BTreeSet<Element>),
+}
+
+/// What the table should hold. Without an element there is no table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) ports: Part<'a>,
+    pub(crate) services: Part<'a>,
+}
+
+impl<'a> Wanted<'a> {
+    const fn part(&self, element: &Element) -> Part<'a> {
+        if element.is_service() { self.services } else { self.ports }
+    }
+
+    fn named(&self) -> impl Iterator<Item = &'a Element> + use<'a> {
+        [self.ports, self.services].into_iter().flat_map(|part| match part {
+            Part::Keep => NONE.iter(),
+            Part::These(elements) => elements.iter(),
+        })
+    }
+
+    fn adds(&self, element: &Element) -> bool {
+        matches!(self.part(element), Part::These(elements) if elements.contains(element))
+    }
+
+    fn removes(&self, element: &Element) -> bool {
+        matches!(self.part(element), Part::These(elements) if !elements.contains(element))
+    }
+
+    /// Whether there is a reason for a table, given what is in it.
+    fn is_any(&self, present: &BTreeSet<Element>) -> bool {
+        self.named().next().is_some() || present.iter().any(|element| !self.removes(element))
+    }
+}
+
+static NONE: BTreeSet<Element> = BTreeSet::new();
+
 /// What has to be done.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
@@ -44,20 +87,27 @@ enum Step {
     Change { add: Vec<Element>, remove: Vec<Element> },
 }
 
-/// What turns what is `known` into what is `wanted` (`None`: no table). Of a table that is there, only the elements
-/// in `touched` are looked at; all, where that is `None`.
-fn step(known: &Known, wanted: Option<&BTreeSet<Element>>, touched: Option<&BTreeSet<Element>>) -> Step {
-    match (known, wanted) {
-        (Known::Absent, None) => Step::Nothing,
-        (Known::Nothing | Known::Broken | Known::Present(_), None) => Step::Delete,
-        (Known::Nothing | Known::Broken | Known::Absent, Some(_)) => Step::Build,
-        (Known::Present(present), Some(wanted)) => {
+/// What turns what is `known` into what is `wanted`. Of a table that is there, only the elements in `touched` are looked
+/// at; all, where that is `None`.
+fn step(known: &Known, wanted: &Wanted<'_>, touched: Option<&BTreeSet<Element>>) -> Step {
+    let present = match known {
+        Known::Present(present) => present,
+        Known::Nothing | Known::Broken | Known::Absent => &NONE,
+    };
+    match known {
+        Known::Absent if !wanted.is_any(present) => Step::Nothing,
+        _ if !wanted.is_any(present) => Step::Delete,
+        Known::Nothing | Known::Broken | Known::Absent => Step::Build,
+        Known::Present(present) => {
+            let adds = |element: &&Element| wanted.adds(element) && !present.contains(element);
+            let removes = |element: &&Element| wanted.removes(element) && present.contains(element);
             let (add, remove): (Vec<_>, Vec<_>) = match touched {
-                Some(touched) => (
-                    touched.iter().filter(|e| wanted.contains(e) && !present.contains(e)).copied().collect(),
-                    touched.iter().filter(|e| !wanted.contains(e) && present.contains(e)).copied().collect(),
-                ),
-                None => (wanted.difference(present).copied().collect(), present.difference(wanted).copied().collect()),
+                Some(touched) => {
+                    (touched.iter().filter(adds).copied().collect(), touched.iter().filter(removes).copied().collect())
+                }
+                None => {
+                    (wanted.named().filter(adds).copied().collect(), present.iter().filter(removes).copied().collect())
+                }
             };
             if add.is_empty() && remove.is_empty() { Step::Nothing } else { Step::Change { add, remove } }
         }
@@ -87,22 +137,27 @@ impl Table {
         self.known == Known::Nothing
     }
 
+    /// Whether there is one, as far as is known.
+    pub(crate) const fn is_present(&self) -> bool {
+        matches!(self.known, Known::Present(_))
+    }
+
     /// When the lease began last; `None` where there is none, or none that is known of.
     pub(crate) const fn leased_at(&self) -> Option<Instant> {
         self.leased_at
     }
 
-    /// Makes the table hold what is wanted; without a table that is wanted, there is none afterwards. See [`step`].
+    /// Makes the table hold what is wanted; where nothing is, there is no table afterwards. See [`step`].
     pub(crate) fn bring_to(
         &mut self,
         socket: &NetfilterSocket,
-        wanted: Option<&BTreeSet<Element>>,
-        touched: &BTreeSet<Element>,
+        wanted: &Wanted<'_>,
+        touched: Option<&BTreeSet<Element>>,
         now: Instant,
     ) -> Result<(), NetfilterError> {
         let mut result = Ok(());
         for _ in 0..TRIES {
-            let touched = if self.is_in_doubt() { None } else { Some(touched) };
+            let touched = if self.is_in_doubt() { None } else { touched };
             if self.is_in_doubt() {
                 self.known = read_back::read_table(socket)?.into();
             }
@@ -122,7 +177,7 @@ impl Table {
         &mut self,
         socket: &NetfilterSocket,
         step: Step,
-        wanted: Option<&BTreeSet<Element>>,
+        wanted: &Wanted<'_>,
         now: Instant,
     ) -> Result<(), NetfilterError> {
         match step {
@@ -135,7 +190,7 @@ impl Table {
                 self.leased_at = None;
             }
             Step::Build => {
-                let elements = wanted.cloned().unwrap_or_default();
+                let elements: BTreeSet<_> = wanted.named().copied().collect();
                 socket.transact(layout::build(&elements))?;
                 self.known = Known::Present(elements);
                 self.leased_at = Some(now);
@@ -179,32 +234,63 @@ mod tests {
         ports.iter().map(|port| Element::of(&published(*port)).unwrap()).collect()
     }
 
+    fn services(ports: &[u16]) -> BTreeSet<Element> {
+        ports.iter().map(|port| Element::of_service([10, 0, 0, 1].into(), *port).unwrap()).collect()
+    }
+
     fn list(ports: &[u16]) -> Vec<Element> {
         elements(ports).into_iter().collect()
+    }
+
+    const NOTHING: Wanted<'_> = Wanted { ports: Part::These(&NONE), services: Part::These(&NONE) };
+    const KEEP: Wanted<'_> = Wanted { ports: Part::Keep, services: Part::Keep };
+
+    fn ports(ports: &BTreeSet<Element>) -> Wanted<'_> {
+        Wanted { ports: Part::These(ports), ..NOTHING }
     }
 
     #[test]
     fn a_table_that_is_not_there_is_built_and_one_that_is_not_wanted_deleted() {
         let wanted = elements(&[80]);
-        assert_eq!(step(&Known::Absent, Some(&wanted), None), Step::Build);
-        assert_eq!(step(&Known::Broken, Some(&wanted), None), Step::Build);
-        assert_eq!(step(&Known::Broken, None, None), Step::Delete);
-        assert_eq!(step(&Known::Present(wanted), None, None), Step::Delete);
-        assert_eq!(step(&Known::Absent, None, None), Step::Nothing);
+        assert_eq!(step(&Known::Absent, &ports(&wanted), None), Step::Build);
+        assert_eq!(step(&Known::Broken, &ports(&wanted), None), Step::Build);
+        assert_eq!(step(&Known::Broken, &NOTHING, None), Step::Delete);
+        assert_eq!(step(&Known::Present(wanted), &NOTHING, None), Step::Delete);
+        assert_eq!(step(&Known::Absent, &NOTHING, None), Step::Nothing);
     }
 
     #[test]
     fn an_adopted_table_gets_only_the_differences() {
         let present = Known::Present(elements(&[80, 81, 82]));
         let change = Step::Change { add: list(&[83]), remove: list(&[80]) };
-        assert_eq!(step(&present, Some(&elements(&[81, 82, 83])), None), change);
-        assert_eq!(step(&present, Some(&elements(&[80, 81, 82])), None), Step::Nothing);
+        assert_eq!(step(&present, &ports(&elements(&[81, 82, 83])), None), change);
+        assert_eq!(step(&present, &ports(&elements(&[80, 81, 82])), None), Step::Nothing);
     }
 
     #[test]
     fn in_the_common_case_only_the_touched_are_looked_at() {
         let present = Known::Present(elements(&[80, 81]));
-        let step = step(&present, Some(&elements(&[81, 90, 91])), Some(&elements(&[80, 81, 90])));
+        let step = step(&present, &ports(&elements(&[81, 90, 91])), Some(&elements(&[80, 81, 90])));
         assert_eq!(step, Step::Change { add: list(&[90]), remove: list(&[80]) });
+    }
+
+    #[test]
+    fn services_alone_are_a_reason_for_a_table() {
+        let wanted = services(&[9500]);
+        let wanted = Wanted { services: Part::These(&wanted), ..NOTHING };
+        assert_eq!(step(&Known::Absent, &wanted, None), Step::Build);
+        let present = Known::Present(elements(&[80]));
+        let change = Step::Change { add: services(&[9500]).into_iter().collect(), remove: list(&[80]) };
+        assert_eq!(step(&present, &wanted, None), change);
+    }
+
+    #[test]
+    fn what_nobody_has_spoken_of_yet_stays() {
+        let present = Known::Present(&elements(&[80]) | &services(&[9500]));
+        assert_eq!(step(&present, &KEEP, None), Step::Nothing);
+        assert_eq!(step(&Known::Absent, &KEEP, None), Step::Nothing);
+        let change = Step::Change { add: vec![], remove: list(&[80]) };
+        assert_eq!(step(&present, &Wanted { services: Part::Keep, ..NOTHING }, None), change);
+        assert_eq!(step(&present, &Wanted { services: Part::Keep, ..NOTHING }, Some(&elements(&[80]))), change);
     }
 }

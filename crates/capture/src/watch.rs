@@ -6,7 +6,7 @@ use std::{ffi::CStr, io};
 use netlink_bindings::nftables::OpGettableDo;
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{MsgFlags, SockFlag, recv};
+use nix::sys::socket::{MsgFlags, SockFlag, SockProtocol, recv};
 
 use crate::layout::TABLE;
 use crate::socket::{Messages, open_netlink};
@@ -48,7 +48,7 @@ pub struct Watch {
 impl Watch {
     pub(crate) fn open(own_port_id: u32) -> io::Result<Self> {
         let group = 1 << (libc::NFNLGRP_NFTABLES - 1);
-        let fd = open_netlink(group, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
+        let fd = open_netlink(SockProtocol::NetlinkNetFilter, group, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
         Ok(Self { fd, own_port_id })
     }
 

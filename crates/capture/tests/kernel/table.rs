@@ -36,11 +36,17 @@ fn elements(set: &str) -> Vec<String> {
 fn the_table_is_what_the_documentation_shows() {
     Namespace::new().within(|| {
         let ports = [tcp("0.0.0.0", 8080), tcp("::", 8080), tcp("127.0.0.1", 8081), tcp("fd00::1", 8082)];
-        let _capture = diverting(&ports);
+        let mut capture = diverting(&ports);
+        capture.set_services(
+            [("192.168.168.168", 9500), ("fd00::a8", 9500)].map(|(address, port)| (address.parse().unwrap(), port)),
+        );
+        capture.tick(Instant::now());
         let shown = run("nft", "list set inet envoy-docker-shim lease");
         assert!(shown.contains("type inet_proto") && shown.contains("timeout 1m"), "{shown}");
-        let comment = "comment \"Envoy Docker Shim, layout 1\"";
+        let comment = "comment \"Envoy Docker Shim, layout 2\"";
         let divert = [
+            format!("ip daddr . tcp dport @service4 dnat ip to :15001 {comment}"),
+            format!("ip6 daddr . tcp dport @service6 dnat ip6 to :15001 {comment}"),
             format!("meta nfproto ipv4 tcp dport @any4 dnat ip to :tcp dport {comment}"),
             format!("meta nfproto ipv6 tcp dport @any6 dnat ip6 to :tcp dport {comment}"),
             format!("ip daddr . tcp dport @one4 dnat ip to :tcp dport {comment}"),
@@ -59,6 +65,8 @@ fn the_table_is_what_the_documentation_shows() {
         assert_eq!(elements("any6"), ["8080"]);
         assert_eq!(elements("one4"), ["127.0.0.1 . 8081"]);
         assert_eq!(elements("one6"), ["fd00::1 . 8082"]);
+        assert_eq!(elements("service4"), ["192.168.168.168 . 9500"]);
+        assert_eq!(elements("service6"), ["fd00::a8 . 9500"]);
     });
 }
 

@@ -15,17 +15,13 @@ use super::port::Port;
 use super::{Settings, catch, changes_between, cluster, endpoint, listener, names, values};
 use crate::{Change, ResourceType};
 
-/// Where captured connections arrive: the port of the one listener that really listens. Above 1024, so that Envoy
-/// may be an ordinary user, and below the kernel's ephemeral ports.
-pub const CATCH_PORT: u16 = 15001;
-
 /// How Envoy comes by the connections to service ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Binding {
-    /// The kernel sends them to this port of Envoy's (see [`CATCH_PORT`]), which asks it for the address that was
-    /// meant. No service port is held on the host, so Docker can publish the same number.
+    /// The kernel sends them to one port of Envoy's, which asks it for the address that was meant. No service port is
+    /// held on the host, so Docker can publish the same number.
     Captured {
-        /// The port of the listener that catches them all, 1 to 65535.
+        /// Where the kernel sends them: `capture::CATCH_PORT`.
         catch_port: u16,
     },
     /// Envoy listens at every service address. Where something else does already, Envoy rejects that one service port,
@@ -91,4 +87,3 @@ pub fn replace(
 ) -> Vec<Change> {
     changes_between(remove(old), set(new, services, settings))
 }
-
