@@ -1,9 +1,9 @@
 //! The protocol's conformance cases, S01 to S25 for state of the world and D01 to D38 for delta, as tests of the
-//! [`Hub`]. Cases that are about one file alone stand beside it: S01 to S06, D02 to D04 and D10 to D12 in
-//! `subscription`, D16, D33 and D38 in `nack`, D35 in `store`.
+//! [`Hub`](crate::Hub). `lab` lets a test say requests, and read responses, in one line each; `envoy` is a client that
+//! does with them what Envoy does.
 //!
-//! `lab` lets a test say requests, and read responses, in one line each; `envoy` is a client that does with them
-//! what Envoy does.
+//! Not here: S01 to S06, D02 to D04, D10 to D12 by themselves are in `subscription`; D16, D33, D38 in `nack`; S25, D35
+//! in `store`; D27, D35, D37 in `tests/resources.rs`. D32, the server's end, is the caller's: nothing here is open.
 
 mod cost;
 mod delta;
