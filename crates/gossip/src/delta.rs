@@ -228,6 +228,23 @@ mod tests {
     }
 
     #[test]
+    fn a_broadcast_fits_every_datagram_even_beside_the_longest_names() {
+        use foca::{Codec as _, Header, Message};
+
+        use crate::envelope::BODY_MAX;
+        use crate::identity::{HostIdentity, IdentityCodec};
+
+        let address = "[fd00::1]:7946".parse().unwrap();
+        let longest = HostIdentity::new("x".repeat(63).parse().unwrap(), address, Incarnation::default());
+        let message = Message::PingReq { target: longest.clone(), probe_number: 0 };
+        let header = Header { src: longest.clone(), src_incarnation: 0, dst: longest, message };
+        let mut bytes = Vec::new();
+        IdentityCodec.encode_header(&header, &mut bytes).unwrap();
+        let counts = 2 + 2;
+        assert!(bytes.len() + counts + BROADCAST_MAX <= BODY_MAX, "{} + {BROADCAST_MAX} > {BODY_MAX}", bytes.len());
+    }
+
+    #[test]
     fn a_head_is_news_to_be_fetched() {
         let head = Broadcast { host: "a".parse().unwrap(), news: News::Head(stamp(5, 7)) };
         assert_eq!(head.novelty(Some(stamp(5, 6))), Novelty::Gap);

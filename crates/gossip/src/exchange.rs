@@ -37,7 +37,7 @@ pub(crate) struct Exchange {
 impl Exchange {
     /// The exchange on the side of the stream's opener, and its first message.
     pub(crate) fn open(catalogue: &Catalogue, members: u64) -> (Self, Message) {
-        let digest = Message::Digest { members, buckets: *catalogue.buckets() };
+        let digest = Message::Digest { members, buckets: Box::new(*catalogue.buckets()) };
         (Self { opener: true, ..Self::default() }, digest)
     }
 
@@ -59,7 +59,7 @@ impl Exchange {
         }
         let mut answer = Vec::new();
         if !self.opener {
-            answer.push(Message::Digest { members, buckets: *catalogue.buckets() });
+            answer.push(Message::Digest { members, buckets: Box::new(*catalogue.buckets()) });
         }
         if theirs != members {
             answer.extend(list().chunks(LIST_MAX).map(|part| Message::Members(part.to_vec())));

@@ -14,6 +14,8 @@ mod greeting;
 mod joining;
 mod spreading;
 mod streams;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -55,7 +55,7 @@ pub(crate) enum Message {
     /// What the speaker knows, in short: of members, and of records.
     Digest {
         members: u64,
-        buckets: Buckets,
+        buckets: Box<Buckets>,
     },
     /// A part of the list of members.
     Members(Vec<Member<HostIdentity>>),
@@ -98,7 +98,7 @@ impl Message {
             }
             Self::Digest { members, buckets } => {
                 writer.u8(DIGEST).u64(*members);
-                for bucket in buckets {
+                for bucket in buckets.iter() {
                     writer.u64(*bucket);
                 }
             }
@@ -134,7 +134,7 @@ impl Message {
         let message = match reader.u8("message")? {
             HELLO => Self::Hello(read_hello(&mut reader)?),
             REMEMBERED => Self::Remembered(read_remembered(&mut reader)?),
-            DIGEST => Self::Digest { members: reader.u64("members")?, buckets: read_buckets(&mut reader)? },
+            DIGEST => Self::Digest { members: reader.u64("members")?, buckets: Box::new(read_buckets(&mut reader)?) },
             MEMBERS => Self::Members(read_list(&mut reader, LIST_MAX, IdentityCodec::read_member)?),
             HEADS => Self::Heads { last: reader.bool("last")?, heads: read_list(&mut reader, LIST_MAX, read_head)? },
             WANT => Self::Want(read_list(&mut reader, WANT_MAX, Reader::host_name)?),
@@ -203,7 +203,7 @@ mod tests {
             Message::Hello(hello),
             Message::Remembered(Remembered::default()),
             Message::Remembered(Remembered { incarnation: Incarnation::new(9), member: Some((identity(), false)) }),
-            Message::Digest { members: 5, buckets: [6; BUCKETS] },
+            Message::Digest { members: 5, buckets: Box::new([6; BUCKETS]) },
             Message::Members(vec![Member::new(identity(), 1, State::Suspect)]),
             Message::Heads { last: true, heads: vec![head] },
             Message::Want(vec!["a".parse().unwrap(), "b".parse().unwrap()]),

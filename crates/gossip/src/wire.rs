@@ -160,7 +160,7 @@ impl Writer {
 }
 
 /// The number of a value. `all` has fewer than 256 values and `value` is one of them.
-pub(crate) fn place_in<T: PartialEq>(all: &[T], value: T) -> u8 {
+pub(crate) fn place_in<T: Copy + PartialEq>(all: &[T], value: T) -> u8 {
     let place = all.iter().position(|other| *other == value);
     place.and_then(|place| u8::try_from(place).ok()).expect("all values are listed")
 }

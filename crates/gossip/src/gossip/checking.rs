@@ -10,6 +10,7 @@ use super::joining::Phase;
 use super::streams::Purpose;
 use crate::hosts::{Answer, Check, HostStatus, Verdict};
 use crate::identity::HostIdentity;
+use crate::members::Members;
 use crate::output::{Output, ProbeId};
 use crate::timers::Wake;
 
@@ -142,7 +143,7 @@ impl Gossip {
         if self.hosts.held().is_some() != was_holding {
             self.problems_changed();
         }
-        let is_member = |members: &crate::members::Members| members.active().any(|active| *active == identity);
+        let is_member = |members: &Members| members.active().any(|active| *active == identity);
         if let Some(members) = self.members.as_mut().filter(|members| is_member(members)) {
             members.declare_down(identity);
         }

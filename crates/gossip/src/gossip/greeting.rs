@@ -61,7 +61,7 @@ impl Gossip {
     }
 
     /// The other side has said who it is.
-    pub(super) fn handle_hello(&mut self, now: Instant, id: StreamId, hello: Hello) -> Result<(), Refusal> {
+    pub(super) fn handle_hello(&mut self, now: Instant, id: StreamId, hello: &Hello) -> Result<(), Refusal> {
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
         if session.peer.is_some() {
             return Err(Refusal::Malformed);
@@ -78,7 +78,7 @@ impl Gossip {
         if is_namesake {
             self.close_stream(id);
             if hello.boot != self.boot {
-                self.meet_namesake(now, &hello);
+                self.meet_namesake(now, hello);
             } else if purpose == Purpose::Namesake {
                 self.no_namesake(now, remote);
             }

@@ -15,6 +15,7 @@ use crate::delta::Novelty;
 use crate::delta::{Broadcast, News};
 use crate::hosts::HostStatus;
 use crate::identity::HostIdentity;
+use crate::members::Members;
 use crate::output::Output;
 use crate::own::LeftOut;
 use crate::timers::Wake;
@@ -153,7 +154,7 @@ impl Gossip {
         }
         fetch.attempts += 1;
         let (attempt, teller) = (fetch.attempts, fetch.from);
-        let members = self.members.iter().flat_map(|members| members.active());
+        let members = self.members.iter().flat_map(Members::active);
         let present: Vec<_> = members.map(|identity| identity.address).collect();
         let owner = || self.hosts.get(&host).map(|host| host.identity.address);
         let from = match attempt {

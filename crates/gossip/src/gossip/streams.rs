@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use foca::{Member, State};
-use model::HostName;
+use model::{HostName, HostRecord};
 
 use super::Gossip;
 use super::joining::Phase;
@@ -12,6 +12,7 @@ use crate::channel::Channel;
 use crate::exchange::Exchange;
 use crate::hosts::Answer;
 use crate::identity::HostIdentity;
+use crate::members::Members;
 use crate::message::{Hello, Message};
 use crate::output::{Output, StreamId};
 use crate::refusal::Refusal;
@@ -204,11 +205,11 @@ impl Gossip {
         match message {
             Message::Hello(hello) => {
                 self.timers.set(Wake::Stream(id), now + EXCHANGE_MAX);
-                return self.handle_hello(now, id, hello);
+                return self.handle_hello(now, id, &hello);
             }
             Message::Remembered(theirs) => return self.handle_remembered(now, id, &theirs),
             Message::Members(members) => return self.handle_members(now, id, members),
-            Message::Record(host, record) => return self.handle_record(now, id, host, record),
+            Message::Record(host, record) => return self.handle_record(now, id, &host, record),
             _ => {}
         }
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
@@ -222,8 +223,8 @@ impl Gossip {
             }
             Message::Digest { members: theirs, buckets } => {
                 let members = self.members.as_ref();
-                let digest = members.map_or(0, |members| members.digest());
-                let list = || members.map_or_else(Vec::new, |members| members_to_tell(members));
+                let digest = members.map_or(0, Members::digest);
+                let list = || members.map_or_else(Vec::new, members_to_tell);
                 session.exchange.digest(&self.catalogue, (theirs, &buckets), digest, list)?
             }
             Message::Heads { last, heads } => {
@@ -242,7 +243,7 @@ impl Gossip {
     }
 
     pub(super) fn say_digest(&mut self, id: StreamId) {
-        let digest = self.members.as_ref().map_or(0, |members| members.digest());
+        let digest = self.members.as_ref().map_or(0, Members::digest);
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let (exchange, first) = Exchange::open(&self.catalogue, digest);
         session.exchange = exchange;
@@ -283,12 +284,12 @@ impl Gossip {
         &mut self,
         now: Instant,
         id: StreamId,
-        host: HostName,
-        record: model::HostRecord,
+        host: &HostName,
+        record: HostRecord,
     ) -> Result<(), Refusal> {
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
-        let next = session.exchange.record(&host)?;
-        self.learn(now, &host, record);
+        let next = session.exchange.record(host)?;
+        self.learn(now, host, record);
         if let Some(message) = next {
             self.say(id, &message);
         }
@@ -298,7 +299,7 @@ impl Gossip {
 }
 
 /// Members to tell another host of: those that are there, and those that were lost.
-fn members_to_tell(members: &crate::members::Members) -> Vec<Member<HostIdentity>> {
+fn members_to_tell(members: &Members) -> Vec<Member<HostIdentity>> {
     let own = Member::alive(members.identity().clone());
     members.all().cloned().chain(std::iter::once(own)).take(crate::HOSTS_MAX).collect()
 }

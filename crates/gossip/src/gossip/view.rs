@@ -9,6 +9,7 @@ use super::Gossip;
 use super::joining::Phase;
 use crate::addresses::Disbelief;
 use crate::hosts::{Host, HostStatus};
+use crate::members::Members;
 use crate::own::LeftOut;
 use crate::refusal::Counters;
 
@@ -136,7 +137,7 @@ impl Gossip {
     /// How many others take part, as this host sees it.
     #[must_use]
     pub fn members(&self) -> usize {
-        self.members.as_ref().map_or(0, |members| members.others())
+        self.members.as_ref().map_or(0, Members::others)
     }
 
     /// Stands for all that is known of all hosts: equal on two hosts exactly if they know the same.
