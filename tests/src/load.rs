@@ -12,6 +12,8 @@ use crate::namespace::Namespace;
 
 /// Connections that wait at the same time, unless told otherwise.
 const WORKERS: u32 = 8;
+/// From when on an answer counts as slow.
+pub const SLOW: Duration = Duration::from_millis(200);
 /// A load that was forgotten ends by itself.
 const LONGEST: Duration = Duration::from_secs(120);
 
@@ -32,6 +34,10 @@ pub struct Outcomes {
     pub other: BTreeMap<String, u64>,
     /// The longest time without any answer with status 200.
     pub longest_gap: Duration,
+    /// Answered with status 200, but later than [`SLOW`].
+    pub slow: u64,
+    /// The longest wait for an answer with status 200.
+    pub slowest: Duration,
 }
 
 impl Outcomes {
@@ -50,11 +56,13 @@ struct Tally {
 }
 
 impl Tally {
-    fn count(&mut self, outcome: &io::Result<Response>) {
+    fn count(&mut self, outcome: &io::Result<Response>, took: Duration) {
         let counts = &mut self.outcomes;
         match outcome {
             Ok(answer) if answer.status == 200 => {
                 counts.ok += 1;
+                counts.slow += u64::from(took > SLOW);
+                counts.slowest = counts.slowest.max(took);
                 self.end_gap();
                 self.last_ok = Some(Instant::now());
             }
@@ -137,8 +145,9 @@ fn work(request: &Request, pause: Duration, over: &AtomicBool, tally: &Mutex<Tal
     let start = Instant::now();
     let mut next = start;
     while !over.load(Ordering::Relaxed) && start.elapsed() < LONGEST {
+        let begun = Instant::now();
         let outcome = request.send();
-        tally.lock().expect("counting does not panic").count(&outcome);
+        tally.lock().expect("counting does not panic").count(&outcome, begun.elapsed());
         // A slow answer is not made up for: the load is bounded.
         next = (next + pause).max(Instant::now());
         std::thread::park_timeout(next.duration_since(Instant::now()));

@@ -1,6 +1,7 @@
 //! Envoy on a host, with the bootstrap that users copy.
 
 use std::process::Command;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -12,11 +13,35 @@ use crate::{eventually, parts};
 /// Where the bootstrap has Envoy's own interface.
 const ADMIN: &str = "http://127.0.0.1:9901";
 const START_LIMIT: Duration = Duration::from_secs(20);
+/// Envoy's worker threads, unless told otherwise.
+const WORKERS: u32 = 2;
 
 impl Host {
     /// Starts Envoy and waits until it is ready, which is after its first configuration came or was given up.
     pub fn start_envoy(&self) {
         self.spawn_envoy();
+        self.await_envoy();
+    }
+
+    /// Starts Envoy with so many workers, and waits until it is ready.
+    pub fn start_envoy_with_workers(&self, workers: u32) {
+        self.spawn_envoy_with(workers, &[]);
+        self.await_envoy();
+    }
+
+    /// Starts another Envoy with so many workers that takes over from the one that runs, as for an upgrade; waits until
+    /// it is ready and the old one has ended. `epoch` is 1 the first time, then 2, and so on.
+    ///
+    /// # Panics
+    /// No Envoy runs, or the old one does not end.
+    pub fn hot_restart_envoy(&self, epoch: u32, workers: u32) {
+        let old = self.envoy.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut old = old.expect("an Envoy runs that can be taken over from");
+        let epoch = epoch.to_string();
+        let arguments = ["--restart-epoch", &epoch, "--parent-shutdown-time-s", "3", "--drain-time-s", "1"];
+        self.spawn_envoy_with(workers, &arguments);
+        self.await_envoy();
+        old.wait(START_LIMIT);
         self.await_envoy();
     }
 
@@ -70,13 +95,18 @@ impl Host {
     }
 
     pub(super) fn spawn_envoy(&self) {
+        self.spawn_envoy_with(WORKERS, &[]);
+    }
+
+    fn spawn_envoy_with(&self, workers: u32, further: &[&str]) {
         let uid = self.options.envoy_user.to_string();
         let bootstrap = self.options.envoy_bootstrap.clone().unwrap_or_else(parts::envoy_bootstrap);
         let (program, bootstrap) = (self.expose(&parts::envoy()), self.expose(&bootstrap));
         let mut command = Command::new("setpriv");
         command.args(["--reuid", &uid, "--regid", &uid, "--clear-groups"]);
-        command.args([&program, "--config-path", &bootstrap, "--concurrency", "2"]);
-        command.args(["--drain-time-s", "5", "--drain-strategy", "immediate"]);
+        command.args([&program, "--config-path", &bootstrap, "--concurrency", &workers.to_string()]);
+        command.args(["--drain-strategy", "immediate"]);
+        command.args(if further.is_empty() { &["--drain-time-s", "5"] } else { further });
         put(&self.envoy, self.start_process("envoy", &mut command));
     }
 
