@@ -103,22 +103,19 @@ fn another_protocol_is_refused() {
 fn without_anybody_on_fd_3_it_ends() {
     let start = Start::new(container_named("container"));
     for fd_3 in ["3>&-", "3>&1"] {
-        let mut child = Command::new("sh")
+        // Nobody reads from this pipe from the beginning.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Command::new("sh")
             .args(["-c", &format!("exec \"$@\" {fd_3} 4<&-"), "sh", env!("CARGO_BIN_EXE_envoy-docker-shim")])
             .args(start.arguments())
-            .stdout(Stdio::piped())
+            .stdout(writer)
             .stderr(Stdio::piped())
             .spawn()
+            .and_then(std::process::Child::wait_with_output)
             .unwrap();
-        // The reader is gone before the shim has anything to say (it might win the race: then it serves, and is killed).
-        drop(child.stdout.take());
-        if fd_3 == "3>&-" {
-            let output = child.wait_with_output().unwrap();
-            assert_eq!(output.status.code(), Some(1));
-            assert!(String::from_utf8(output.stderr).unwrap().contains("dockerd does not listen on fd 3"));
-        } else {
-            assert_eq!(child.wait().unwrap().code(), Some(1));
-        }
+        assert_eq!(output.status.code(), Some(1), "{fd_3}");
+        assert!(String::from_utf8(output.stderr).unwrap().contains("dockerd does not listen on fd 3"), "{fd_3}");
     }
 }
 
