@@ -1,12 +1,12 @@
 //! The catalogue of this host: who claims which port, and what follows for Envoy.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use model::labels::{Defaults, PortMeaning};
-use model::{ContainerId, ProxiedPort, PublishedPort};
+use model::{ContainerId, Protocol, ProxiedPort, PublishedPort};
 
 use crate::docker_listing::{DockerListing, ListedContainer, ListedPort};
 use crate::registration::{Claim, Container, RELEASE_HOLD, Registration, RegistrationId};
@@ -144,6 +144,16 @@ impl Catalog {
     pub fn registration_of(&self, port: &PublishedPort) -> Option<(RegistrationId, &Registration)> {
         let id = *self.claimants.get(port)?.last()?;
         self.claims.get(&id).map(|claim| (id, &claim.registration))
+    }
+
+    /// Whether a TCP port of this number is published at this address, or at any address of its family.
+    #[must_use]
+    pub fn publishes(&self, address: IpAddr, port: u16) -> bool {
+        let any = if address.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+        [address, any].into_iter().any(|address| {
+            let published = PublishedPort { address, port, protocol: Protocol::Tcp };
+            self.claimants.contains_key(&published) || self.listing.publisher_of(&published).is_some()
+        })
     }
 
     /// dockerd told this shim to stop. It will tell the others of the container next, one after the other, so

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use capture::{Capture, Mode};
-use catalog::{Catalog, Lookup, PortChange, PortRow, Registration, RegistrationId, ServicePortChange};
+use catalog::{Catalog, Lookup, PortChange, PortRow, Registration, RegistrationId};
 use model::labels::Defaults;
 use model::{Protocol, PublishedPort};
 use shim_wire::{FromRegistrar, Register};
@@ -16,7 +16,6 @@ use sock_diag::Listener;
 use tokio::sync::{Notify, mpsc, watch};
 use tonic::Status;
 use tracing::{debug, info, warn};
-use xds::resources::service::{self, ServiceSettings};
 use xds::resources::{self, Settings, names};
 use xds::{Hub, ResourceType, Response, StreamError, StreamId};
 
@@ -24,6 +23,7 @@ use crate::cluster::Cluster;
 use crate::docker::DockerEvent;
 use crate::event::{EnvoysWord, Event, Order, PortsReport, Query, ShimEvent, XdsEvent};
 use crate::readiness::{DockerState, Missing, Readiness};
+use crate::served_services::{Consequences, ServedServices};
 use crate::watchdog::{Queues, Steering, Watchdog};
 
 /// All that this host's registrar knows.
@@ -31,7 +31,7 @@ pub(crate) struct Host {
     catalog: Catalog,
     hub: Hub,
     settings: Settings,
-    services: ServiceSettings,
+    services: ServedServices,
     cluster: Cluster,
     capture: Capture,
     readiness: Readiness,
@@ -51,7 +51,7 @@ impl Host {
     pub(crate) fn new(
         defaults: Defaults,
         settings: Settings,
-        services: ServiceSettings,
+        services: ServedServices,
         cluster: Cluster,
         capture: Capture,
         docker: DockerState,
@@ -59,7 +59,7 @@ impl Host {
     ) -> Self {
         let mut hub = Hub::new();
         hub.apply(resources::common(&settings));
-        hub.apply(service::common(&services));
+        hub.apply(services.common());
         Self {
             catalog: Catalog::new(defaults),
             hub,
@@ -273,7 +273,12 @@ impl Host {
         }
         let world_is_known = self.readiness.docker != DockerState::Unheard;
         for change in self.cluster.settle(world_is_known, now) {
-            self.serve_service(&change);
+            let consequences = self.services.change(&change, &self.catalog, &self.settings);
+            self.serve(consequences);
+        }
+        for (port, _) in &changes.captured {
+            let consequences = self.services.published_changed(port.port, &self.catalog, &self.settings);
+            self.serve(consequences);
         }
         if self.readiness.is_serving() {
             changes.captured.iter().for_each(|(port, wanted)| self.capture_port(port, *wanted));
@@ -292,17 +297,22 @@ impl Host {
             info!(without_shim = missing.shims, without_container = missing.containers, "Envoy is told from now on");
             self.hub.start_serving();
             self.capture.set_ports(self.catalog.captured_ports());
+            self.capture.set_services(self.services.captured());
         }
     }
 
-    fn serve_service(&mut self, change: &ServicePortChange) {
-        let (services, settings) = (&self.services, &self.settings);
-        self.hub.apply(match (&change.before, &change.after) {
-            (Some(before), Some(after)) => service::replace(before, after, services, settings),
-            (None, Some(after)) => service::set(after, services, settings),
-            (Some(before), None) => service::remove(before),
-            (None, None) => Vec::new(),
-        });
+    fn serve(&mut self, consequences: Consequences) {
+        self.hub.apply(consequences.envoy);
+        if !self.readiness.is_serving() {
+            return;
+        }
+        for (address, port, wanted) in consequences.captured {
+            if wanted {
+                self.capture.add_service(address, port);
+            } else {
+                self.capture.remove_service(address, port);
+            }
+        }
     }
 
     fn capture_port(&mut self, port: &PublishedPort, wanted: bool) {

@@ -19,6 +19,15 @@ pub(crate) fn default_route() -> Option<IpAddr> {
     })
 }
 
+/// The addresses by which others can reach this host: those of all interfaces but `lo`.
+pub(crate) fn reachable() -> BTreeSet<IpAddr> {
+    let interfaces = getifaddrs().into_iter().flatten();
+    interfaces
+        .filter(|interface| interface.interface_name != "lo")
+        .filter_map(|interface| ip(&interface.address?))
+        .collect()
+}
+
 /// All addresses of all interfaces; none where the kernel does not tell.
 pub(crate) fn all() -> BTreeSet<IpAddr> {
     let interfaces = getifaddrs().into_iter().flatten();

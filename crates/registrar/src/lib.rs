@@ -29,6 +29,7 @@ mod query;
 mod readiness;
 pub mod run;
 mod runtime_files;
+mod served_services;
 mod services_view;
 mod shim_socket;
 mod static_services;

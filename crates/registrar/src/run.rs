@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use capture::Capture;
+use capture::{CATCH_PORT, Capture};
 use catalog::{OwnHost, OwnSettings};
 use gossip::Gossip;
 use model::labels::Defaults;
@@ -19,7 +19,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::transport::Server;
 use tracing::info;
-use xds::resources::service::{Binding, CATCH_PORT, ServiceSettings};
+use xds::resources::service::{Binding, ServiceSettings};
 
 use crate::cluster::Cluster;
 use crate::config::{ClusterConfig, Config, XdsListen};
@@ -28,6 +28,7 @@ use crate::gossip_net::GossipNet;
 use crate::host::{Host, unix_ms};
 use crate::readiness::DockerState;
 use crate::runtime_files::{self, Lock, RuntimeFileError};
+use crate::served_services::ServedServices;
 use crate::xds_server::XdsServer;
 use crate::{admin, docker, firewall_watch, host_addresses, http, listener_watch, shim_socket, static_services};
 
@@ -72,7 +73,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     if let Err(error) = capture.watch().and_then(|watch| firewall_watch::spawn(watch, events.clone())) {
         info!(%error, "changes of the firewall are not heard of at once");
     }
-    let services = service_settings(&config.cluster);
+    let services = served_services(&config.cluster, &capture);
     let cluster = cluster(config.cluster, &config.defaults, events.clone()).await?;
     let host = Host::new(config.defaults, config.envoy, services, cluster, capture, docker_state, lookups);
 
@@ -101,13 +102,18 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     }
 }
 
-/// Service ports come by capture. Nothing can be captured without CAP_NET_ADMIN; then Envoy binds them.
-fn service_settings(config: &ClusterConfig) -> ServiceSettings {
-    ServiceSettings {
-        addresses: config.service_addresses.clone(),
-        binding: Binding::Captured { catch_port: CATCH_PORT },
-        prefer_local: config.prefer_local,
-    }
+/// Service ports come by capture. Where nothing can be captured, Envoy binds them.
+fn served_services(config: &ClusterConfig, capture: &Capture) -> ServedServices {
+    let binding = match capture.try_services() {
+        Ok(()) => Binding::Captured { catch_port: CATCH_PORT },
+        Err(reason) => {
+            info!(reason, "service ports can't be captured: Envoy binds them");
+            Binding::Bound
+        }
+    };
+    let addresses = config.service_addresses.clone();
+    let settings = ServiceSettings { addresses, binding, prefer_local: config.prefer_local };
+    ServedServices::new(settings, &host_addresses::reachable())
 }
 
 /// This host among others, with its gossip sockets open.
