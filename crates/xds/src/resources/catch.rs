@@ -1,10 +1,15 @@
-//! The listeners where the kernel sends captured connections, of all service ports together.
+//! The listeners where the kernel sends captured connections, of all service ports together: one at each service
+//! address.
 //!
 //! Each asks the kernel for the address that a connection was meant for, and hands it to the listener of that
 //! address. What is meant for none (a service port just gone, or somebody who connects to the port itself) stays, and
 //! meets an Envoy cluster without instances: the connection is closed.
+//!
+//! They listen at the service addresses and not at any: to others the port is closed. And while Envoy is away, whoever
+//! listens on the same port at any address gets the connections, and has to give nothing back when Envoy returns: the
+//! kernel prefers the socket of the very address.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
@@ -18,30 +23,25 @@ use super::values::{boolean, set, socket_address};
 use super::{listener, names, tcp};
 use crate::{Change, ResourceType};
 
-/// One for each family, so that a host without IPv6 loses nothing.
-const ANY: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
-
 /// The listeners and the Envoy cluster, or their removal.
 pub(super) fn changes(services: &ServiceSettings) -> Vec<Change> {
     let port = match services.binding {
         Binding::Captured { catch_port } => Some(catch_port),
         Binding::Bound => None,
     };
-    let mut changes: Vec<_> = ANY.into_iter().map(|any| listener_change(any, port, &services.addresses)).collect();
-    let cluster_change = if changes.iter().any(|change| change.body.is_some()) {
-        set(ResourceType::Cluster, names::CATCH.to_owned(), &nobody())
-    } else {
-        Change { resource_type: ResourceType::Cluster, name: names::CATCH.to_owned(), body: None }
-    };
-    changes.push(cluster_change);
+    let cluster = names::CATCH.to_owned();
+    let mut changes = vec![match port {
+        Some(_) if !services.addresses.is_empty() => set(ResourceType::Cluster, cluster, &nobody()),
+        _ => Change { resource_type: ResourceType::Cluster, name: cluster, body: None },
+    }];
+    changes.extend(services.addresses.iter().map(|address| listener_change(*address, port)));
     changes
 }
 
-fn listener_change(any: IpAddr, port: Option<u16>, addresses: &[IpAddr]) -> Change {
-    let name = names::catch_listener(any);
-    let is_needed = addresses.iter().any(|address| address.is_ipv4() == any.is_ipv4());
-    match port.filter(|_| is_needed) {
-        Some(port) => set(ResourceType::Listener, name.clone(), &catch_all(name, SocketAddr::new(any, port))),
+fn listener_change(address: IpAddr, port: Option<u16>) -> Change {
+    let name = names::catch_listener(address);
+    match port {
+        Some(port) => set(ResourceType::Listener, name.clone(), &catch_all(name, SocketAddr::new(address, port))),
         None => Change { resource_type: ResourceType::Listener, name, body: None },
     }
 }
@@ -51,6 +51,8 @@ fn catch_all(name: String, address: SocketAddr) -> Listener {
         name,
         address: Some(socket_address(address)),
         stat_prefix: names::CATCH.to_owned(),
+        // The service address may come later than Envoy.
+        freebind: boolean(true),
         use_original_dst: boolean(true),
         listener_filters: vec![listener::listener_filter(
             "envoy.filters.listener.original_dst",

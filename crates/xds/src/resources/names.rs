@@ -34,11 +34,10 @@ pub fn service_port(port: u16, service: &Service) -> String {
 /// begin with it, too.
 pub const CATCH: &str = "service-capture";
 
-/// The listener that catches the connections of one family to service ports: `service-capture/ADDRESS`, the
-/// unspecified address of the family.
+/// The listener that catches the connections to all service ports at one service address: `service-capture/ADDRESS`.
 #[must_use]
-pub fn catch_listener(any: IpAddr) -> String {
-    format!("{CATCH}/{any}")
+pub fn catch_listener(address: IpAddr) -> String {
+    format!("{CATCH}/{address}")
 }
 
 /// How the stats of an Envoy cluster and its listeners begin; `examples/envoy.yaml` makes labels of it.
