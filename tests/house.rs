@@ -38,7 +38,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
         "envoy-docker-registrar",
         &["admin-api", "capture", "catalog", "gossip", "model", "shim-wire", "sock-diag", "xds"],
     ),
-    ("shimctl", &["admin-api"]),
+    ("shimctl", &["admin-api", "gossip", "model"]),
     ("sim", &["catalog", "gossip", "model", "xds"]),
 ];
 

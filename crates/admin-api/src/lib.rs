@@ -16,6 +16,8 @@
 //!
 //! | request | what it does |
 //! |---|---|
+//! | `POST /api/v1/instances/{id}/drain` | takes an instance of this host out of service; 204, or 404 with an [`Error`] |
+//! | `DELETE /api/v1/instances/{id}/drain` | takes that back |
 //! | `POST /api/v1/leave` | takes back what outlives the registrar, and ends it; 204, or 500 with an [`Error`] |
 //!
 //! Deliberately absent: HTTP itself.

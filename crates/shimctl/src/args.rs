@@ -4,14 +4,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use model::InstanceId;
+
+use crate::admin_socket;
 
 const EXAMPLES: &str = "\
 Examples:
   shimctl ports                       every published port of this host, and who serves it
   shimctl envoy                       whether Envoy is connected and took everything
+  shimctl services --instances        every instance of every service of the cluster
   shimctl --output json ports | jq -r '.[] | select(.problem) | .problem'
   shimctl --address 127.0.0.1:7778 ports
   sudo shimctl resync                 have every shim announce its port again
+  sudo shimctl drain web1/0123456789ab
+                                      send no new requests to an instance
   sudo shimctl leave                  have Docker's own path serve all ports, and end the registrar
 
 Exit codes: 0; 1 for a failure, with the reason on standard error; 2 for a wrong command line.";
@@ -51,6 +57,16 @@ pub(crate) enum Command {
     /// Tells how the registrar and Envoy get on
     Envoy,
 
+    /// Lists the cluster's services, and how many of their instances are alive
+    Services {
+        /// Lists every instance on a line of its own
+        #[arg(long)]
+        instances: bool,
+    },
+
+    /// Lists the cluster's hosts
+    Hosts,
+
     /// Has every running shim announce its port again, and waits until the registrar lists them all
     #[command(long_about = RESYNC_HELP)]
     Resync {
@@ -59,13 +75,52 @@ pub(crate) enum Command {
         timeout: Duration,
     },
 
+    /// Takes an instance out of service: new requests go elsewhere, those under way finish
+    #[command(long_about = DRAIN_HELP)]
+    Drain {
+        /// HOST/12 hexadecimal digits, as `shimctl services --instances` lists it
+        #[arg(value_name = "ID")]
+        instance: InstanceId,
+        #[command(flatten)]
+        registrar: AdminSocket,
+    },
+
+    /// Puts an instance that drains back into service
+    Undrain {
+        /// HOST/12 hexadecimal digits, as `shimctl services --instances` lists it
+        #[arg(value_name = "ID")]
+        instance: InstanceId,
+        #[command(flatten)]
+        registrar: AdminSocket,
+    },
+
     /// Takes this host out: Docker's own path serves all ports, and the registrar ends
     #[command(long_about = LEAVE_HELP)]
     Leave {
-        /// The registrar's socket for changes (its --admin-socket)
-        #[arg(long, value_name = "PATH", default_value = admin_api::DEFAULT_ADMIN_SOCKET)]
-        admin_socket: PathBuf,
+        #[command(flatten)]
+        registrar: AdminSocket,
     },
+
+    /// Prints a new key for the hosts of a cluster to share (the registrar's --gossip-key-file)
+    Keygen,
+}
+
+/// Where orders go.
+#[derive(Debug, clap::Args)]
+pub(crate) struct AdminSocket {
+    /// The registrar's socket for changes (its --admin-socket)
+    #[arg(long, value_name = "PATH", default_value = admin_api::DEFAULT_ADMIN_SOCKET)]
+    admin_socket: PathBuf,
+}
+
+impl AdminSocket {
+    /// Sends one order; see [`admin_socket::order`].
+    ///
+    /// # Errors
+    /// In words: it was not carried out.
+    pub(crate) fn order(&self, method: &str, path: &str) -> Result<(), String> {
+        admin_socket::order(&self.admin_socket, method, path).map_err(|error| error.to_string())
+    }
 }
 
 const PORTS_HELP: &str = "\
@@ -84,6 +139,12 @@ Shims announce themselves after a restart of the registrar without being told; t
 when that is in doubt. It looks for processes of the program envoy-docker-shim in this network namespace, sends \
 each SIGHUP, and names those that the registrar does not list in time; then it exits with 1. Traffic is not touched. \
 Needs root.";
+
+const DRAIN_HELP: &str = "\
+Takes an instance out of service: on every host, new requests to its service ports go to other instances, and those \
+under way finish. Its published ports go on working. It lasts until the container stops, or shimctl undrain.
+
+Asked of the host that the instance runs on. `docker stop` does the same by itself, as it begins. Needs root.";
 
 const LEAVE_HELP: &str = "\
 Takes this host out: Docker's own path serves all ports, and the registrar ends.

@@ -1,30 +1,34 @@
 //! `shimctl`, the operator's command line: asks the registrar on this host, and shows what it answers.
 //!
-//! `args` is what can be asked, `client` how it is asked, `show_ports` and `show_envoy` how the answers look.
-//! `resync` and `leave` do something. For `resync`, `process` finds shims and `reannounced` judges the outcome;
-//! orders such as `leave` go over the registrar's `admin_socket`.
+//! `args` is what can be asked, `client` how it is asked, `show_*` how the answers look. `resync` does something:
+//! `process` finds shims and `reannounced` judges the outcome. Orders such as `leave` and `drain` go over the
+//! registrar's `admin_socket`.
 //!
 //! Exit codes: 0, or 1 for a failure, or 2 (clap's own) for a wrong command line.
 
 mod admin_socket;
+mod age;
 mod args;
 mod client;
+mod keygen;
 mod process;
 mod reannounced;
 mod resync;
 mod show_envoy;
+mod show_hosts;
 mod show_ports;
+mod show_services;
 mod table;
 
 use std::io::{self, Write};
-use std::path::Path;
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
+use model::InstanceId;
 use serde::de::DeserializeOwned;
 
-use args::{Args, Command, Output};
+use age::now_ms;
+use args::{AdminSocket, Args, Command, Output};
 use client::{Client, ClientError};
 
 fn main() -> ExitCode {
@@ -33,8 +37,20 @@ fn main() -> ExitCode {
     let succeeded = match args.command {
         Command::Ports => show(&client, "/api/v1/ports", args.output, |ports: &Vec<_>| show_ports::table_of(ports)),
         Command::Envoy => show(&client, "/api/v1/envoy", args.output, |envoy| show_envoy::text(envoy, now_ms())),
+        Command::Services { instances: false } => {
+            show(&client, "/api/v1/services", args.output, |services: &Vec<_>| show_services::table_of(services))
+        }
+        Command::Services { instances: true } => show(&client, "/api/v1/services", args.output, |services: &Vec<_>| {
+            show_services::table_of_instances(services, now_ms())
+        }),
+        Command::Hosts => {
+            show(&client, "/api/v1/hosts", args.output, |hosts: &Vec<_>| show_hosts::table_of(hosts, now_ms()))
+        }
         Command::Resync { timeout } => resync::run(&client, timeout, args.output),
-        Command::Leave { admin_socket } => leave(&admin_socket),
+        Command::Drain { instance, registrar } => drain(&registrar, &instance),
+        Command::Undrain { instance, registrar } => undrain(&registrar, &instance),
+        Command::Leave { registrar } => leave(&registrar),
+        Command::Keygen => keygen(),
     };
     match succeeded {
         Ok(true) => ExitCode::SUCCESS,
@@ -61,10 +77,35 @@ fn show<T: DeserializeOwned>(
     print(&text)
 }
 
+/// Takes an instance out of service.
+fn drain(registrar: &AdminSocket, instance: &InstanceId) -> Result<bool, String> {
+    registrar.order("POST", &format!("/api/v1/instances/{instance}/drain"))?;
+    complain(&format!(
+        "{instance} drains: new requests to its service ports go elsewhere, those under way finish. It lasts until the \
+         container stops, or shimctl undrain {instance}"
+    ));
+    Ok(true)
+}
+
+/// Takes [`drain`] back.
+fn undrain(registrar: &AdminSocket, instance: &InstanceId) -> Result<bool, String> {
+    registrar.order("DELETE", &format!("/api/v1/instances/{instance}/drain"))?;
+    complain(&format!("{instance} is in service again, as far as it is healthy"));
+    Ok(true)
+}
+
 /// Has the registrar take back what outlives it, and end.
-fn leave(admin_socket: &Path) -> Result<bool, String> {
-    admin_socket::order(admin_socket, "POST", "/api/v1/leave").map_err(|error| error.to_string())?;
+fn leave(registrar: &AdminSocket) -> Result<bool, String> {
+    registrar.order("POST", "/api/v1/leave")?;
     complain("the registrar has left: Docker's own path serves from now on");
+    Ok(true)
+}
+
+/// Prints a new key, and what to do with it where only people see it.
+fn keygen() -> Result<bool, String> {
+    let key = keygen::key()?;
+    print(&key)?;
+    complain(keygen::HINT);
     Ok(true)
 }
 
@@ -81,9 +122,4 @@ fn print(text: &str) -> Result<bool, String> {
 /// Writes a line to standard error. There is nobody to tell if that fails.
 fn complain(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
-}
-
-/// Milliseconds of Unix time; 0 on a clock that stands before 1970.
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use admin_api::Port;
 use serde::Serialize;
 
+use crate::age::now_ms;
 use crate::args::Output;
 use crate::client::{Client, ClientError, REQUEST_TIMEOUT};
 use crate::process::{ProcessTable, ShimProcess};
 use crate::reannounced::{Absence, missing};
-use crate::{complain, now_ms, print, show_ports};
+use crate::{complain, print, show_ports};
 
 /// How often the registrar is asked.
 const ASK_EVERY: Duration = Duration::from_millis(50);

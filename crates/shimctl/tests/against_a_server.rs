@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Instant;
@@ -155,4 +156,72 @@ fn a_wrong_command_line_exits_with_2_and_names_the_word() {
     }
     let help = shimctl(address, &["--help"]);
     assert!(help.status.success() && String::from_utf8_lossy(&help.stdout).contains("Examples:"), "{help:?}");
+}
+
+#[test]
+fn services_instances_and_hosts_are_tables_or_the_answer_as_it_came() {
+    const SERVICES: &str = r#"[{"service_name":"web","environment_name":"test","service_port":9500,
+"proxy_mode":"http","problem":null,"instances":[{"id":"a/0123456789ab","host":"a","address":"10.0.0.1","port":8000,
+"status":"alive","container_id":null,"image":"web","version":"","since":1,"a_later_field":[1]}]}]"#;
+    let address = answering("200 OK", SERVICES);
+    let printed = |arguments: &[&str]| String::from_utf8(shimctl(address, arguments).stdout).unwrap();
+    assert!(
+        printed(&["services"]).contains("web      test         9500  http  1/1 alive"),
+        "{}",
+        printed(&["services"])
+    );
+    assert!(printed(&["services", "--instances"]).contains("a/0123456789ab  alive   10.0.0.1:8000"));
+    assert_eq!(printed(&["--output", "json", "services"]), format!("{SERVICES}\n"));
+
+    const HOSTS: &str = r#"[{"name":"a","address":"10.0.0.1","status":"suspect","instances":3,"since":1}]"#;
+    let address = answering("200 OK", HOSTS);
+    let table = String::from_utf8(shimctl(address, &["hosts"]).stdout).unwrap();
+    assert!(table.lines().nth(1).unwrap().starts_with("a     10.0.0.1  suspect  3 "), "{table}");
+}
+
+#[test]
+fn an_instance_is_drained_by_its_id_and_a_wrong_one_is_a_wrong_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("admin.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let registrar = thread::spawn(move || {
+        let mut asked = Vec::new();
+        for answer in ["204 No Content\r\n\r\n", "404 Not Found\r\n\r\n{\"error\":\"this host has no instance\"}"] {
+            let (mut connection, _) = listener.accept().unwrap();
+            let mut request = String::new();
+            BufReader::new(connection.try_clone().unwrap()).read_line(&mut request).unwrap();
+            write!(connection, "HTTP/1.1 {answer}").unwrap();
+            asked.push(request);
+        }
+        asked
+    });
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_shimctl"));
+        command.args(arguments).arg("--admin-socket").arg(&socket).output().unwrap()
+    };
+    let drained = run(&["drain", "web1.example/0123456789ab"]);
+    assert!(drained.status.success() && drained.stdout.is_empty(), "{drained:?}");
+    assert!(String::from_utf8_lossy(&drained.stderr).contains("shimctl undrain web1.example/0123456789ab"));
+    let unknown = run(&["undrain", "web1.example/ffffffffffff"]);
+    assert_eq!(unknown.status.code(), Some(1), "{unknown:?}");
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("404: this host has no instance"), "{unknown:?}");
+    let asked = registrar.join().unwrap();
+    assert!(asked[0].starts_with("POST /api/v1/instances/web1.example/0123456789ab/drain HTTP/1.1"), "{asked:?}");
+    assert!(asked[1].starts_with("DELETE /api/v1/instances/web1.example/ffffffffffff/drain HTTP/1.1"), "{asked:?}");
+
+    for wrong in ["web", "a/12", "a b/0123456789ab", "a/0123456789ab\r\nX: y"] {
+        let output = run(&["drain", wrong]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("as listed by `shimctl services`"), "{output:?}");
+    }
+}
+
+#[test]
+fn a_key_is_the_only_word_on_standard_output() {
+    let output = Command::new(env!("CARGO_BIN_EXE_shimctl")).arg("keygen").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let key = String::from_utf8(output.stdout).unwrap();
+    assert_eq!((key.len(), key.lines().count()), (45, 1), "32 bytes in base64 and a newline");
+    let hint = String::from_utf8(output.stderr).unwrap();
+    assert!(hint.contains("0600") && !hint.contains(key.trim()), "{hint}");
 }
