@@ -171,8 +171,12 @@ pub struct Host {
     pub status: String,
     /// How many instances it announces.
     pub instances: usize,
-    /// Since when it has this status, in milliseconds of this host's Unix time.
+    /// Since when it has this status, in milliseconds of this host's Unix time; 0 where unknown.
     pub since: u64,
+    /// What is wrong with this host's part in the cluster, with the mend where there is one. Each host speaks for
+    /// itself alone.
+    #[serde(default)]
+    pub problem: Option<String>,
 }
 
 /// Whether the registrar is ready, and what it still waits for.

@@ -23,6 +23,7 @@ use tracing::{info, warn};
 use crate::event::Event;
 use crate::gossip_net::{GossipEvent, GossipNet};
 use crate::host::unix_ms;
+use crate::host_addresses;
 use crate::probe;
 use crate::static_services::StaticList;
 
@@ -43,6 +44,7 @@ pub(crate) struct Cluster {
     announced: BTreeMap<InstanceKey, OwnInstance>,
     may_announce: bool,
     services: ServicePorts,
+    service_addresses: HashSet<IpAddr>,
     gossip: Option<(Gossip, GossipNet)>,
     events: mpsc::Sender<Event>,
     static_problems: Vec<String>,
@@ -65,7 +67,8 @@ impl Cluster {
             advertise_address: own.settings.advertise_address,
             started: Instant::now(),
             started_at: SystemTime::now(),
-            services: ServicePorts::new(own.name.clone(), service_addresses),
+            services: ServicePorts::new(own.name.clone(), service_addresses.clone()),
+            service_addresses,
             own: OwnInstances::new(own, seed),
             announced: BTreeMap::new(),
             may_announce: false,
@@ -265,6 +268,7 @@ impl Cluster {
             status: "alive".to_owned(),
             instances: self.announced.len(),
             since: unix_ms(self.started_at),
+            problem: self.problem(),
         };
         let others = self.gossip.iter().flat_map(|(gossip, _)| gossip.hosts()).map(|view| admin_api::Host {
             name: view.name.to_string(),
@@ -272,10 +276,34 @@ impl Cluster {
             status: status_word(view.status).to_owned(),
             instances: view.instances.len(),
             since: view.since.map_or(0, |since| unix_ms(SystemTime::now() - since.elapsed())),
+            problem: None,
         });
         let mut hosts: Vec<_> = std::iter::once(own).chain(others).collect();
         hosts.sort_by(|a, b| a.name.cmp(&b.name));
         hosts
+    }
+
+    /// What is wrong with this host's part in the cluster.
+    fn problem(&self) -> Option<String> {
+        let of_gossip = self.gossip.iter().flat_map(|(gossip, _)| gossip.problems()).map(|problem| problem.to_string());
+        let problems: Vec<_> = of_gossip.chain(self.missing_service_addresses()).collect();
+        (!problems.is_empty()).then(|| problems.join("; "))
+    }
+
+    /// Service ports are of no use at an address that leads elsewhere. Without service ports nobody misses it.
+    fn missing_service_addresses(&self) -> Vec<String> {
+        if self.services.rows().iter().all(|row| row.service_port.is_none()) {
+            return Vec::new();
+        }
+        let present = host_addresses::all();
+        let missing = self.service_addresses.iter().filter(|address| !present.contains(address));
+        let in_words = |address: &IpAddr| {
+            format!(
+                "this host does not have the service address {address}: set assign-service-address, or \
+                 `ip address add {address} dev lo`"
+            )
+        };
+        missing.map(in_words).collect()
     }
 }
 
