@@ -24,26 +24,27 @@ const LICENCES: [&str; 10] = [
 ];
 
 /// For each crate of ours, those of ours that it may use.
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 13] = [
     ("model", &[]),
     ("admin-api", &[]),
     ("sock-diag", &[]),
     ("shim-wire", &["model"]),
-    ("catalog", &["model"]),
+    ("health", &["model"]),
     ("gossip", &["model"]),
     ("xds", &["model"]),
     ("capture", &["model"]),
+    ("catalog", &["health", "model"]),
     ("envoy-docker-shim", &["model", "shim-wire", "sock-diag"]),
     (
         "envoy-docker-registrar",
-        &["admin-api", "capture", "catalog", "gossip", "model", "shim-wire", "sock-diag", "xds"],
+        &["admin-api", "capture", "catalog", "gossip", "health", "model", "shim-wire", "sock-diag", "xds"],
     ),
     ("shimctl", &["admin-api", "gossip", "model"]),
-    ("sim", &["catalog", "gossip", "model", "xds"]),
+    ("sim", &["catalog", "gossip", "health", "model", "xds"]),
 ];
 
 /// Crates that decide: nothing below them may wait, ask the system, or serialize.
-const DECIDING: [&str; 5] = ["model", "shim-wire", "catalog", "gossip", "xds"];
+const DECIDING: [&str; 6] = ["model", "shim-wire", "catalog", "gossip", "health", "xds"];
 /// What crates that decide may not use. (Envoy's generated messages bring tonic, which the crate `xds` leaves alone.)
 const DOING: [&str; 6] = ["axum", "bollard", "clap", "hyper", "nix", "tracing"];
 /// What makes a process large, and so may not be in the shim, of which there is one for each port.
