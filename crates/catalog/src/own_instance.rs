@@ -93,14 +93,12 @@ fn reachable_ports(ports: &[ListedPort], advertise: IpAddr) -> Vec<(SocketAddr, 
     chosen.into_values().collect()
 }
 
-/// Where other hosts reach a published port, if they can.
+/// Where other hosts reach a published port, if they can. A host by itself has loopback for its advertise address.
 fn announced_address(published: &PublishedPort, advertise: IpAddr) -> Option<SocketAddr> {
     let address = published.address;
     let announced = if address.is_unspecified() { advertise } else { address };
-    let reachable = address.is_ipv4() == announced.is_ipv4()
-        && !announced.is_loopback()
-        && !announced.is_multicast()
-        && !is_link_local(announced);
+    let is_own_alone = address.is_loopback() || address.is_multicast() || is_link_local(address);
+    let reachable = address.is_ipv4() == announced.is_ipv4() && !is_own_alone;
     reachable.then_some(SocketAddr::new(announced, published.port))
 }
 
@@ -184,6 +182,19 @@ mod tests {
     fn a_port_is_announced_at_the_address_it_is_published_on_and_never_on_loopback() {
         let listed = listed(&[("127.0.0.1:81", 81), ("10.0.0.9:80", 80), ("169.254.1.1:82", 82)], &[]);
         assert_eq!(announced(&own(&listed, false).unwrap()), [(None, "10.0.0.9:80".to_owned())]);
+    }
+
+    #[test]
+    fn a_host_by_itself_serves_its_ports_to_itself() {
+        let listed = listed(&[("0.0.0.0:8080", 80)], &[("ServicePort_80", "9500")]);
+        let settings = OwnSettings {
+            advertise_address: [127, 0, 0, 1].into(),
+            implicit_service_ports: false,
+            defaults: Defaults::default(),
+        };
+        let announcement = listed.container.facts.announcement(None);
+        let own = OwnInstance::of_container(&listed, &announcement, Status::Alive, &settings).unwrap();
+        assert_eq!(announced(&own), [(Some(9500), "127.0.0.1:8080".to_owned())]);
     }
 
     #[test]

@@ -110,6 +110,10 @@ pub struct Args {
     #[arg(long, env = "REGISTRAR_SERVICE_ADDRESS", value_name = "ADDRESS", value_delimiter = ',')]
     pub service_address: Vec<String>,
 
+    /// Gives the service addresses to lo where the host does not have them; needs CAP_NET_ADMIN
+    #[arg(long, env = "REGISTRAR_ASSIGN_SERVICE_ADDRESS")]
+    pub assign_service_address: bool,
+
     /// Prefers instances of this host; without, all hosts' get the same share
     #[arg(long, env = "REGISTRAR_PREFER_LOCAL")]
     pub prefer_local: bool,
@@ -211,6 +215,7 @@ impl Args {
             gossip_key_file: self.gossip_key_file.or(file.gossip_key_file),
             insecure_gossip: self.insecure_gossip || file.insecure_gossip,
             service_address: if self.service_address.is_empty() { file.service_address } else { self.service_address },
+            assign_service_address: self.assign_service_address || file.assign_service_address,
             prefer_local: self.prefer_local || file.prefer_local,
             implicit_service_ports: self.implicit_service_ports || file.implicit_service_ports,
             static_services: self.static_services.or(file.static_services),

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use capture::{CATCH_PORT, Capture};
+use capture::{AssignedAddress, CATCH_PORT, Capture};
 use catalog::{OwnHost, OwnSettings};
 use gossip::Gossip;
 use model::labels::Defaults;
@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::transport::Server;
-use tracing::info;
+use tracing::{info, warn};
 use xds::resources::service::{Binding, ServiceSettings};
 
 use crate::cluster::Cluster;
@@ -73,6 +73,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     if let Err(error) = capture.watch().and_then(|watch| firewall_watch::spawn(watch, events.clone())) {
         info!(%error, "changes of the firewall are not heard of at once");
     }
+    let assigned = assign_service_addresses(&config.cluster);
     let services = served_services(&config.cluster, &capture);
     let cluster = cluster(config.cluster, &config.defaults, events.clone()).await?;
     let host = Host::new(config.defaults, config.envoy, services, cluster, capture, docker_state, lookups);
@@ -93,12 +94,32 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     tokio::select! {
         () = host.run(incoming, writable) => {
             info!("the registrar has left");
+            take_back(assigned);
             // The one who asked is to hear of it.
             tokio::time::sleep(FAREWELL).await;
             Ok(())
         }
         ended = serve_xds(sockets.xds, envoys) => Ok(ended?),
         stopped = stop_signal() => Ok(stopped?),
+    }
+}
+
+/// Gives the service addresses to `lo`, where that is asked for. They outlive a stop, as service ports do.
+fn assign_service_addresses(config: &ClusterConfig) -> Vec<AssignedAddress> {
+    let addresses = config.service_addresses.iter().filter(|_| config.assign_service_addresses);
+    let assign = |address: &IpAddr| {
+        AssignedAddress::assign(*address)
+            .inspect_err(|error| warn!(%address, %error, "the service address could not be given to lo"))
+            .ok()
+    };
+    addresses.filter_map(assign).collect()
+}
+
+fn take_back(assigned: Vec<AssignedAddress>) {
+    for address in assigned {
+        if let Err(error) = address.take_back() {
+            warn!(%error, "a service address could not be taken from lo");
+        }
     }
 }
 

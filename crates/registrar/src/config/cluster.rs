@@ -27,6 +27,8 @@ pub struct ClusterConfig {
     pub gossip: Option<GossipConfig>,
     /// Where service ports are served.
     pub service_addresses: Vec<IpAddr>,
+    /// Whether they are given to `lo`.
+    pub assign_service_addresses: bool,
     /// Whether this host's instances are preferred.
     pub prefer_local: bool,
     /// Whether published container ports are service ports where labels say nothing.
@@ -60,6 +62,7 @@ impl ClusterConfig {
                 .transpose()?,
             gossip: gossip(args)?,
             service_addresses: service_addresses(&args.service_address)?,
+            assign_service_addresses: args.assign_service_address,
             prefer_local: args.prefer_local,
             implicit_service_ports: args.implicit_service_ports,
             static_services: args.static_services.clone(),
