@@ -15,20 +15,25 @@ use envoy_types::pb::envoy::config::trace::v3::{OpenTelemetryConfig, ZipkinConfi
 use envoy_types::pb::envoy::extensions::access_loggers::stream::v3::StdoutAccessLog;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
+use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use envoy_types::pb::envoy::extensions::http::header_formatters::preserve_case::v3::PreserveCaseFormatterConfig;
 use envoy_types::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
+use envoy_types::pb::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
 use envoy_types::pb::envoy::extensions::tracers::opentelemetry::resource_detectors::v3::StaticConfigResourceDetectorConfig;
 use envoy_types::pb::envoy::extensions::tracers::opentelemetry::samplers::v3::{
     ParentBasedSamplerConfig, TraceIdRatioBasedSamplerConfig,
 };
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::google::protobuf::value::Kind;
-use model::{EnvironmentName, ProxiedPort, ProxyMode, PublishedPort, Service, ServiceName};
+use model::{
+    Endpoint, EnvironmentName, ProxiedPort, ProxiedServicePort, ProxyMode, PublishedPort, Service, ServiceName, Status,
+};
 use prost::{Message, Name};
 use regex_lite::{Captures, Regex};
+use xds::resources::service::{self, Binding, ServiceSettings};
 use xds::resources::{self, AccessLog, Settings, Tracing, TracingProtocol};
 use xds::{Change, ResourceType};
 
@@ -98,8 +103,10 @@ fn of_type(type_url: &str, bytes: &[u8]) -> String {
         HttpInspector,
         HttpProtocolOptions,
         OpenTelemetryConfig,
+        OriginalDst,
         ParentBasedSamplerConfig,
         PreserveCaseFormatterConfig,
+        PreviousHostsPredicate,
         Router,
         StaticConfigResourceDetectorConfig,
         TcpProxy,
@@ -207,4 +214,39 @@ fn what_is_removed_and_what_is_replaced() {
     changes.extend(resources::common(&Settings::default()));
     changes.extend(resources::replace(&old, &new, &Settings::default()).into_iter().filter(is_removal));
     check("removals", &changes);
+}
+
+fn service_port(mode: ProxyMode) -> ProxiedServicePort {
+    let endpoint = |instance: &str, address: &str, status, is_local| Endpoint {
+        instance: instance.parse().unwrap(),
+        address: address.parse().unwrap(),
+        status,
+        is_local,
+    };
+    let endpoints = vec![
+        endpoint("here/00000000000a", "172.17.0.2:80", Status::Alive, true),
+        endpoint("here/00000000000b", "172.17.0.3:80", Status::Unknown, true),
+        endpoint("there/00000000000c", "192.0.2.7:32768", Status::Draining, false),
+        endpoint("there/00000000000d", "[2001:db8::7]:32769", Status::Unhealthy, false),
+    ];
+    ProxiedServicePort { port: 9500, service: port("0.0.0.0", ("web", "test"), mode).service, mode, endpoints }
+}
+
+#[test]
+fn a_captured_service_port() {
+    let addresses = ["192.168.168.168", "fd00::a8"].map(|address| address.parse().unwrap()).into();
+    let services = ServiceSettings { addresses, binding: Binding::Captured { catch_port: 15001 }, prefer_local: false };
+    let settings = Settings { access_log: AccessLog::Stdout, ..Settings::default() };
+    let mut changes = service::common(&services);
+    changes.extend(service::set(&service_port(ProxyMode::Auto), &services, &settings));
+    check("service_captured", &changes);
+}
+
+#[test]
+fn a_bound_service_port_with_instances_of_this_host_preferred() {
+    let addresses = vec!["192.168.168.168".parse().unwrap()];
+    let services = ServiceSettings { addresses, binding: Binding::Bound, prefer_local: true };
+    let mut changes = service::common(&services);
+    changes.extend(service::set(&service_port(ProxyMode::Tcp), &services, &Settings::default()));
+    check("service_bound", &changes);
 }
