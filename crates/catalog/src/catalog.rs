@@ -228,10 +228,12 @@ impl Catalog {
         self.check_orphans();
     }
 
-    /// The ports that Docker publishes and no shim has registered, those aside whose shim was killed.
+    /// The ports that Docker publishes and no shim has registered, those aside whose shim was killed, and
+    /// SCTP, which is docker-proxy's.
     pub fn unregistered_ports(&self) -> impl Iterator<Item = (&PublishedPort, &Arc<Container>)> {
         let known = |port: &PublishedPort| self.claimants.contains_key(port) || self.orphans.contains_key(port);
-        self.listing.ports().filter(move |(port, _)| !known(port)).map(|(port, (container, _))| (port, container))
+        let ours = move |port: &PublishedPort| port.protocol != Protocol::Sctp && !known(port);
+        self.listing.ports().filter(move |(port, _)| ours(port)).map(|(port, (container, _))| (port, container))
     }
 
     /// What follows from all that happened since the last call.

@@ -152,8 +152,12 @@ impl Host {
             announced_at: SystemTime::now(),
         };
         self.shims.insert(id, replies);
+        let published = registration.published;
         self.catalog.register(id, registration);
         self.reply(id, FromRegistrar::Registered);
+        if self.watchdog.is_stuck(&published) {
+            self.steer(&published, Steering::Shim);
+        }
     }
 
     /// Where Envoy takes no connections, new ones are given to the shim, until it does.

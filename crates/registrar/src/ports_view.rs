@@ -80,6 +80,8 @@ fn served_by(row: &PortRow, word: &EnvoysWord, envoy_connected: bool, envoy_list
 fn problem(row: &PortRow, word: &EnvoysWord, report: &PortsReport, served_by: ServedBy) -> Option<String> {
     match served_by {
         ServedBy::Envoy => None,
+        // SCTP is handed to docker-proxy.
+        ServedBy::Docker if row.published.protocol == Protocol::Sctp => None,
         ServedBy::Docker if row.meaning.as_ref().is_some_and(|meaning| meaning.mode == ProxyMode::None) => None,
         ServedBy::Docker => Some(
             "no shim serves this port: start dockerd with --userland-proxy-path=…/envoy-docker-shim, then restart the container".to_owned(),
