@@ -1,12 +1,12 @@
 //! The catalogue of this host: who claims which port, and what follows for Envoy.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use model::labels::{Defaults, PortMeaning};
-use model::{ContainerId, Protocol, ProxiedPort, PublishedPort};
+use model::{ContainerId, Protocol, ProxiedPort, ProxyMode, PublishedPort};
 
 use crate::docker_listing::{DockerListing, ListedContainer, ListedPort};
 use crate::registration::{Claim, Container, RELEASE_HOLD, Registration, RegistrationId};
@@ -77,6 +77,14 @@ pub struct Catalog {
     /// Ports whose shim was killed while their container runs on. dockerd does not start it again, so Envoy
     /// serves them alone.
     orphans: BTreeMap<PublishedPort, Claim>,
+    /// Whether Envoy serves ports that Docker publishes without a shim.
+    serves_unproxied: bool,
+    /// Ports whose shim was told to stop: Docker's listing has them until their container has stopped.
+    withheld: BTreeMap<PublishedPort, Option<ContainerId>>,
+    /// Ports that Envoy serves alone.
+    shimless: BTreeSet<PublishedPort>,
+    /// Those of them that it listens on. Without a shim nobody would answer in its stead.
+    listening: BTreeSet<PublishedPort>,
     released: BTreeSet<(Instant, RegistrationId)>,
     listing: DockerListing,
     served: HashMap<PublishedPort, ProxiedPort>,
@@ -89,6 +97,12 @@ impl Catalog {
     #[must_use]
     pub fn new(defaults: Defaults) -> Self {
         Self { defaults, ..Self::default() }
+    }
+
+    /// The same catalogue, that has Envoy also serve what Docker publishes without a shim of ours.
+    #[must_use]
+    pub fn with_unproxied(self, serves_unproxied: bool) -> Self {
+        Self { serves_unproxied, ..self }
     }
 
     /// A shim claims its port, or announces the same again.
@@ -108,6 +122,7 @@ impl Catalog {
         }
         self.unjoined.entry(registration.container.ip()).or_default().insert(id);
         self.orphans.remove(&published);
+        self.withheld.remove(&published);
         self.claims_made += 1;
         self.claims.insert(id, Claim::new(registration, self.claims_made));
         self.claimants.entry(published).or_default().push(id);
@@ -212,20 +227,20 @@ impl Catalog {
 
     /// Docker's whole listing of running containers.
     pub fn docker_listed_all(&mut self, listed: Vec<ListedContainer>) {
-        self.listing.replace_all(listed);
-        self.check_orphans();
+        self.touched.extend(self.listing.replace_all(listed));
+        self.check_shimless();
     }
 
     /// Docker's listing of one container that runs, or runs otherwise than before.
     pub fn docker_listed(&mut self, listed: ListedContainer) {
-        self.listing.replace(listed);
-        self.check_orphans();
+        self.touched.extend(self.listing.replace(listed));
+        self.check_shimless();
     }
 
     /// Docker says that the container runs no longer.
     pub fn docker_stopped(&mut self, id: &ContainerId) {
-        self.listing.remove(id);
-        self.check_orphans();
+        self.touched.extend(self.listing.remove(id));
+        self.check_shimless();
     }
 
     /// The ports that Docker publishes and no shim has registered, those aside whose shim was killed, and
@@ -241,11 +256,28 @@ impl Catalog {
         let mut changes = Changes::default();
         for port in std::mem::take(&mut self.touched) {
             let (proxied, captured) = self.wanted(&port);
+            if proxied.is_some() && !self.claimants.contains_key(&port) {
+                self.shimless.insert(port);
+            } else if self.shimless.remove(&port) {
+                self.listening.remove(&port);
+            }
             changes.envoy.extend(self.change_for_envoy(port, proxied));
             let differs = if captured { self.captured.insert(port) } else { self.captured.remove(&port) };
             changes.captured.extend(differs.then_some((port, captured)));
         }
         changes
+    }
+
+    /// The ports that Envoy serves alone.
+    pub fn shimless_ports(&self) -> impl Iterator<Item = PublishedPort> {
+        self.shimless.iter().copied()
+    }
+
+    /// Which of the ports that Envoy serves alone it listens on now. The traffic of the others is left on Docker's
+    /// own path.
+    pub fn set_listening(&mut self, listening: BTreeSet<PublishedPort>) {
+        self.touched.extend(self.listening.symmetric_difference(&listening));
+        self.listening = listening;
     }
 
     /// The ports whose traffic is to be brought to their sockets: Envoy's, or the shim's while there is none.
@@ -268,26 +300,51 @@ impl Catalog {
         let published = claim.registration.published;
         let publisher = self.listing.publisher_of(&published).map(|container| &container.id);
         let runs_on = publisher.is_some() && publisher == claim.container.as_ref().map(|container| &container.id);
-        if runs_on && claim.proxied().is_some() {
+        if claim.released_until.is_some() {
+            self.withheld.insert(published, claim.container.map(|container| container.id.clone()));
+        } else if runs_on && claim.proxied().is_some() {
             self.orphans.insert(published, claim);
         }
     }
 
-    /// Lets go of the orphans whose container no longer publishes the port.
-    fn check_orphans(&mut self) {
+    /// Lets go of what was kept for containers that no longer publish the port.
+    fn check_shimless(&mut self) {
         let listing = &self.listing;
         let gone = self.orphans.extract_if(.., |port, claim| {
             listing.publisher_of(port).map(|container| &container.id)
                 != claim.container.as_ref().map(|container| &container.id)
         });
         self.touched.extend(gone.map(|(port, _)| port));
+        self.withheld.retain(|port, container| {
+            let publisher = listing.publisher_of(port).map(|container| &container.id);
+            publisher.is_some() && publisher == container.as_ref()
+        });
     }
 
     /// What Envoy is to serve on this port, and whether its traffic is to be brought to its sockets.
     fn wanted(&self, port: &PublishedPort) -> (Option<ProxiedPort>, bool) {
         let claim = self.claimants.get(port).and_then(|ids| self.claims.get(ids.last()?));
-        let claim = claim.or_else(|| self.orphans.get(port));
-        (claim.and_then(Claim::proxied), claim.is_some_and(Claim::is_captured))
+        if let Some(claim) = claim {
+            return (claim.proxied(), claim.is_captured());
+        }
+        let alone = self.orphans.get(port).and_then(Claim::proxied).or_else(|| self.unproxied(port));
+        let captured = alone.is_some() && self.listening.contains(port);
+        (alone, captured)
+    }
+
+    /// What Envoy is to serve on a port that Docker publishes without a shim.
+    fn unproxied(&self, port: &PublishedPort) -> Option<ProxiedPort> {
+        if !self.serves_unproxied || port.protocol != Protocol::Tcp || self.withheld.contains_key(port) {
+            return None;
+        }
+        let (container, listed) = self.listing.entry(port)?;
+        let meaning = container.facts.meaning_for(listed.container_port, &self.defaults);
+        (meaning.mode != ProxyMode::None).then_some(ProxiedPort {
+            published: *port,
+            container: SocketAddr::new(listed.container_address?, listed.container_port),
+            service: meaning.service,
+            mode: meaning.mode,
+        })
     }
 
     fn change_for_envoy(&mut self, port: PublishedPort, after: Option<ProxiedPort>) -> Option<PortChange> {
@@ -352,8 +409,8 @@ impl Catalog {
 
     fn orphan_row(&self, container: &Arc<Container>, port: &ListedPort) -> PortRow {
         let mut row = self.listed_row(container, port);
+        row.wanted_in_envoy = self.shimless.contains(&port.published);
         if let Some(orphan) = self.orphans.get(&port.published) {
-            row.wanted_in_envoy = true;
             row.problems.push(format!(
                 "its shim (process {}) was killed: Envoy serves the port alone; restart the container to have both again",
                 orphan.registration.shim_pid

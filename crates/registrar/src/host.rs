@@ -3,13 +3,12 @@
 //! An event goes in, the catalogue decides, what changed becomes resources, and whoever waits is answered.
 //! Time is read here, once per turn, and handed down.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use capture::{Capture, Mode};
 use catalog::{Catalog, Lookup, PortChange, PortRow, Registration, RegistrationId};
-use model::labels::Defaults;
 use model::{Protocol, PublishedPort};
 use shim_wire::{FromRegistrar, Register};
 use sock_diag::Listener;
@@ -49,7 +48,7 @@ pub(crate) struct Host {
 impl Host {
     /// `docker` says whether there is a Docker to wait for; `lookups` is where it is asked.
     pub(crate) fn new(
-        defaults: Defaults,
+        catalog: Catalog,
         settings: Settings,
         services: ServedServices,
         cluster: Cluster,
@@ -61,7 +60,7 @@ impl Host {
         hub.apply(resources::common(&settings));
         hub.apply(services.common());
         Self {
-            catalog: Catalog::new(defaults),
+            catalog,
             hub,
             settings,
             services,
@@ -171,6 +170,10 @@ impl Host {
                 *queues.entry(port).or_default() += listener.accept_queue;
             }
         }
+        let addresses: HashSet<_> = listeners.iter().map(|listener| listener.address).collect();
+        let shimless = self.catalog.shimless_ports();
+        let listening = shimless.filter(|port| addresses.contains(&port.socket_address())).collect();
+        self.catalog.set_listening(listening);
         for (port, steering) in self.watchdog.look(&queues) {
             self.steer(&port, steering);
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use capture::{AssignedAddress, CATCH_PORT, Capture};
-use catalog::{OwnHost, OwnSettings};
+use catalog::{Catalog, OwnHost, OwnSettings};
 use gossip::Gossip;
 use model::labels::Defaults;
 use nix::unistd::gethostname;
@@ -76,7 +76,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let assigned = assign_service_addresses(&config.cluster);
     let services = served_services(&config.cluster, &capture);
     let cluster = cluster(config.cluster, &config.defaults, events.clone()).await?;
-    let host = Host::new(config.defaults, config.envoy, services, cluster, capture, docker_state, lookups);
+    let catalog = Catalog::new(config.defaults).with_unproxied(config.capture_unproxied);
+    let host = Host::new(catalog, config.envoy, services, cluster, capture, docker_state, lookups);
 
     if let Some(docker_host) = config.docker_host {
         tokio::spawn(docker::run(docker_host, wanted, events.clone()));
