@@ -44,7 +44,7 @@ pub(crate) enum AdminError {
 /// There was no connection, no answer, or one with another status than 2xx.
 pub(crate) fn order(socket: &Path, method: &str, path: &str) -> Result<(), AdminError> {
     let stream = UnixStream::connect(socket).map_err(|error| no_connection(socket, error))?;
-    let answer = exchange(stream, method, path)
+    let answer = exchange(stream, method, path, SILENCE_MAX)
         .map_err(|reason| AdminError::Broken { socket: socket.to_owned(), reason: in_words(reason) })?;
     let (status, body) = parse(&answer).ok_or_else(|| AdminError::NotUnderstood { socket: socket.to_owned() })?;
     if (200..300).contains(&status) {
@@ -62,10 +62,14 @@ fn no_connection(socket: &Path, reason: io::Error) -> AdminError {
     }
 }
 
-fn exchange(mut stream: UnixStream, method: &str, path: &str) -> io::Result<String> {
-    stream.set_read_timeout(Some(SILENCE_MAX))?;
-    stream.set_write_timeout(Some(SILENCE_MAX))?;
-    let head = format!("{method} {path} HTTP/1.1\r\nHost: registrar\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+/// One request without a body, and the whole answer to it, however long that is up to a bound.
+///
+/// # Errors
+/// The exchange broke off, or nothing came within `silence_max`.
+pub(crate) fn exchange(mut stream: UnixStream, method: &str, path: &str, silence_max: Duration) -> io::Result<String> {
+    stream.set_read_timeout(Some(silence_max))?;
+    stream.set_write_timeout(Some(silence_max))?;
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     stream.write_all(head.as_bytes())?;
     let mut answer = Vec::new();
     stream.take(ANSWER_MAX_LENGTH).read_to_end(&mut answer)?;
@@ -76,16 +80,16 @@ fn exchange(mut stream: UnixStream, method: &str, path: &str) -> io::Result<Stri
 }
 
 /// A blocking socket says "try again" when its time is over.
-fn in_words(error: io::Error) -> io::Error {
+pub(crate) fn in_words(error: io::Error) -> io::Error {
     match error.kind() {
-        ErrorKind::WouldBlock => io::Error::other(format!("nothing came within {} s", SILENCE_MAX.as_secs())),
+        ErrorKind::WouldBlock => io::Error::other("nothing came in time"),
         ErrorKind::UnexpectedEof => io::Error::other("it hung up"),
         _ => error,
     }
 }
 
 /// The status and the body. The registrar's are short and come in one piece, with their length.
-fn parse(answer: &str) -> Option<(u16, &str)> {
+pub(crate) fn parse(answer: &str) -> Option<(u16, &str)> {
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
     Some((status, body))

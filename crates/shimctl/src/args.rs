@@ -12,6 +12,7 @@ const EXAMPLES: &str = "\
 Examples:
   shimctl ports                       every published port of this host, and who serves it
   shimctl envoy                       whether Envoy is connected and took everything
+  sudo shimctl check                  what is broken on this host, and how to mend it
   shimctl services --instances        every instance of every service of the cluster
   shimctl --output json ports | jq -r '.[] | select(.problem) | .problem'
   shimctl --address 127.0.0.1:7778 ports
@@ -66,6 +67,10 @@ pub(crate) enum Command {
 
     /// Lists the cluster's hosts
     Hosts,
+
+    /// Looks for everything that is known to break a set-up, and says how to mend it
+    #[command(long_about = CHECK_HELP)]
+    Check,
 
     /// Has every running shim announce its port again, and waits until the registrar lists them all
     #[command(long_about = RESYNC_HELP)]
@@ -131,6 +136,12 @@ SERVED BY says who answers new connections:
   docker   Docker publishes the port without a shim of ours
 
 The JSON has more fields: container and shim ids, addresses, times.";
+
+const CHECK_HELP: &str = "\
+Looks for everything that is known to break a set-up, and says how to mend it.
+
+It asks the registrar, and looks at processes, sockets, dockerd's settings and the kernel's; it changes nothing. It \
+exits with 1 if it finds a problem. Hints are no problems. Run it as root: an ordinary user sees too little.";
 
 const RESYNC_HELP: &str = "\
 Has every running shim announce its port again, and waits until the registrar lists them all.

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use admin_api::Readiness;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use ureq::Agent;
 
@@ -74,6 +75,25 @@ impl Client {
 
     /// As [`Self::get`], with another limit of time.
     pub(crate) fn get_within(&self, path: &str, timeout: Duration) -> Result<Answer, ClientError> {
+        let (status, text) = self.fetch(path, timeout)?;
+        if status == 200 { self.json(path, text) } else { Err(self.failed(path, status, &text)) }
+    }
+
+    /// The answer to `/readyz`, which is one whether it is ready (200) or not (503).
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(crate) fn readiness(&self) -> Result<Readiness, ClientError> {
+        let path = "/readyz";
+        let (status, text) = self.fetch(path, REQUEST_TIMEOUT)?;
+        match self.json(path, text.clone()).and_then(|answer| answer.parse()) {
+            Ok(readiness) => Ok(readiness),
+            Err(error) => Err(if status == 200 { error } else { self.failed(path, status, &text) }),
+        }
+    }
+
+    /// Status and body.
+    fn fetch(&self, path: &str, timeout: Duration) -> Result<(u16, String), ClientError> {
         let url = format!("http://{}{path}", self.address);
         let unreachable = |error: ureq::Error| ClientError::Unreachable {
             address: self.address.clone(),
@@ -83,12 +103,17 @@ impl Client {
         let mut response = request.call().map_err(unreachable)?;
         let status = response.status().as_u16();
         let text = response.body_mut().with_config().limit(ANSWER_MAX_LENGTH).read_to_string().map_err(unreachable)?;
-        if status != 200 {
-            let (address, path) = (self.address.clone(), path.to_owned());
-            return Err(ClientError::Failed { address, path, status, message: message_of(&text) });
-        }
+        Ok((status, text))
+    }
+
+    fn json(&self, path: &str, text: String) -> Result<Answer, ClientError> {
         let answer = Answer { address: self.address.clone(), path: path.to_owned(), text };
         answer.parse::<IgnoredAny>().map(|_| answer)
+    }
+
+    fn failed(&self, path: &str, status: u16, text: &str) -> ClientError {
+        let (address, path) = (self.address.clone(), path.to_owned());
+        ClientError::Failed { address, path, status, message: message_of(text) }
     }
 }
 

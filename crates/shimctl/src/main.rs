@@ -2,13 +2,14 @@
 //!
 //! `args` is what can be asked, `client` how it is asked, `show_*` how the answers look. `resync` does something:
 //! `process` finds shims and `reannounced` judges the outcome. Orders such as `leave` and `drain` go over the
-//! registrar's `admin_socket`.
+//! registrar's `admin_socket`. `check` is the doctor.
 //!
 //! Exit codes: 0, or 1 for a failure, or 2 (clap's own) for a wrong command line.
 
 mod admin_socket;
 mod age;
 mod args;
+mod check;
 mod client;
 mod keygen;
 mod process;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         Command::Hosts => {
             show(&client, "/api/v1/hosts", args.output, |hosts: &Vec<_>| show_hosts::table_of(hosts, now_ms()))
         }
+        Command::Check => check::run(&client, args.output),
         Command::Resync { timeout } => resync::run(&client, timeout, args.output),
         Command::Drain { instance, registrar } => drain(&registrar, &instance),
         Command::Undrain { instance, registrar } => undrain(&registrar, &instance),

@@ -42,7 +42,7 @@ pub(crate) struct Found {
 
 /// The process table at a folder, which is `/proc` but in tests.
 #[derive(Clone, Debug)]
-pub(crate) struct ProcessTable(PathBuf);
+pub(crate) struct ProcessTable(pub(crate) PathBuf);
 
 impl Default for ProcessTable {
     fn default() -> Self {
@@ -56,12 +56,9 @@ impl ProcessTable {
     /// # Errors
     /// The table itself can't be read. A process that ends meanwhile is none.
     pub(crate) fn shims(&self) -> io::Result<Found> {
-        let here = fs::read_link(self.0.join("self/ns/net"))?;
+        let here = self.network_namespace()?;
         let mut found = Found::default();
-        let mut pids: Vec<u32> =
-            fs::read_dir(&self.0)?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
-        pids.sort_unstable();
-        for pid in pids {
+        for pid in self.pids()? {
             match self.shim(pid, &here) {
                 Ok(Some(shim)) => found.shims.push(shim),
                 Ok(None) => {}
@@ -69,6 +66,19 @@ impl ProcessTable {
             }
         }
         Ok(found)
+    }
+
+    /// This process's network namespace.
+    pub(crate) fn network_namespace(&self) -> io::Result<PathBuf> {
+        fs::read_link(self.0.join("self/ns/net"))
+    }
+
+    /// All process ids, in their order.
+    pub(crate) fn pids(&self) -> io::Result<Vec<u32>> {
+        let mut pids: Vec<u32> =
+            fs::read_dir(&self.0)?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+        pids.sort_unstable();
+        Ok(pids)
     }
 
     /// The state of `shim` in the kernel's letter and word, such as `T (stopped)`; `None` when it has ended.
@@ -101,7 +111,8 @@ impl ProcessTable {
         }
     }
 
-    fn file(&self, pid: u32, name: &str) -> PathBuf {
+    /// A file of a process.
+    pub(crate) fn file(&self, pid: u32, name: &str) -> PathBuf {
         self.0.join(pid.to_string()).join(name)
     }
 
@@ -129,9 +140,13 @@ impl ProcessTable {
 }
 
 fn is_program(path: &Path) -> bool {
-    let Some(name) = path.file_name() else { return false };
-    let name = name.as_bytes();
-    name.strip_suffix(REPLACED.as_bytes()).unwrap_or(name) == PROGRAM.as_bytes()
+    program_name(path) == PROGRAM.as_bytes()
+}
+
+/// The name of the program that a process runs.
+pub(crate) fn program_name(exe: &Path) -> &[u8] {
+    let name = exe.file_name().map(OsStrExt::as_bytes).unwrap_or_default();
+    name.strip_suffix(REPLACED.as_bytes()).unwrap_or(name)
 }
 
 /// What a shim's command line says of its port; the rest is no matter here.

@@ -1,0 +1,122 @@
+//! What `shimctl check` looks at, before anything is made of it. How it is had: `gather`.
+
+use std::path::PathBuf;
+
+use admin_api::{Envoy, Host, Port, Service};
+
+/// Everything that is judged.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    /// Whether `check` runs as root, and so sees other users' processes.
+    pub is_root: bool,
+    /// What the registrar says.
+    pub registrar: Registrar,
+    /// The sockets' folder.
+    pub folder: File,
+    /// Where shims register.
+    pub shim_socket: File,
+    /// Where orders go.
+    pub admin_socket: File,
+    /// Where Envoy subscribes.
+    pub xds_socket: File,
+    /// Processes of this network namespace that matter here.
+    pub programs: Vec<Program>,
+    /// The running dockerd's settings; `None` where no dockerd is seen.
+    pub docker: Option<Docker>,
+    /// The kernel's settings.
+    pub kernel: Kernel,
+    /// Who listens on gossip's usual port: program and process id. Looked for where the registrar is silent.
+    pub gossip_port_holder: Option<(String, u32)>,
+}
+
+/// What the registrar says.
+#[derive(Debug)]
+pub(crate) enum Registrar {
+    /// Nothing; why, in words.
+    Silent(String),
+    /// It answers.
+    Answers(Box<Answers>),
+}
+
+/// The registrar's answers.
+#[derive(Debug)]
+pub(crate) struct Answers {
+    /// What `/readyz` waits for; empty when ready.
+    pub waiting_for: Vec<String>,
+    /// `/api/v1/ports`.
+    pub ports: Vec<Port>,
+    /// `/api/v1/services`.
+    pub services: Vec<Service>,
+    /// `/api/v1/hosts`.
+    pub hosts: Vec<Host>,
+    /// `/api/v1/envoy`.
+    pub envoy: Envoy,
+}
+
+/// A file that is to be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct File {
+    /// Where.
+    pub path: PathBuf,
+    /// What is there; `None` for nothing, or nothing that may be looked at.
+    pub found: Option<Found>,
+}
+
+/// Whose a file is, and who may use it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Its owner.
+    pub uid: u32,
+    /// Its permission bits alone.
+    pub mode: u32,
+}
+
+/// A running process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Program {
+    /// Its program's name.
+    pub name: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Its effective user.
+    pub uid: u32,
+    /// Its effective capabilities, a bit each.
+    pub capabilities: u64,
+}
+
+/// What the running dockerd was told, and whether it answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Docker {
+    /// Its process id.
+    pub pid: u32,
+    /// What its command line and its configuration file say.
+    pub settings: DockerSettings,
+    /// Whether there is a program at its `userland-proxy-path`.
+    pub has_proxy_program: bool,
+    /// Why it does not answer, in words; `None` where it does.
+    pub silence: Option<String>,
+}
+
+/// The settings of dockerd that matter here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DockerSettings {
+    /// `userland-proxy`.
+    pub userland_proxy: bool,
+    /// `userland-proxy-path`.
+    pub userland_proxy_path: Option<String>,
+    /// `iptables`: whether Docker's firewall is on.
+    pub iptables: bool,
+}
+
+/// What the kernel is told, and what its firewall holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kernel {
+    /// `net.ipv4.tcp_migrate_req`; `None` before Linux 5.14.
+    pub tcp_migrate_req: Option<u32>,
+    /// `net.ipv4.ip_forward`.
+    pub ip_forward: Option<u32>,
+    /// `net.ipv4.ip_unprivileged_port_start`: the first port that needs no capability.
+    pub first_unprivileged_port: Option<u32>,
+    /// Whether any rule gives outgoing connections this host's address; `None` where that can't be seen.
+    pub masquerades: Option<bool>,
+}

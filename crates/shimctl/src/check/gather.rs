@@ -1,0 +1,141 @@
+//! How the facts for `check` are had: from the registrar, the process table, the kernel, and dockerd's files.
+//! Nothing is changed anywhere. What can't be had is left out of the facts.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, io, thread};
+
+use admin_api::Envoy;
+
+use super::facts::{Answers, Docker, Facts, File, Found, Kernel, Program, Registrar};
+use super::{docker_settings, programs};
+use crate::admin_socket;
+use crate::client::{Client, ClientError};
+use crate::process::ProcessTable;
+
+/// Where everything that runs here talks.
+const FOLDER: &str = "/run/envoy-docker-shim";
+/// The programs that matter.
+const PROGRAMS: [&str; 4] = [DOCKERD, super::DOCKER_PROXY, super::ENVOY, super::REGISTRAR];
+const DOCKERD: &str = "dockerd";
+const DOCKER_SOCKET: &str = "/var/run/docker.sock";
+const GOSSIP_PORT: u16 = 7946;
+/// How long dockerd may keep silent. It answers a ping within a millisecond, but a busy host may be slow.
+const DOCKER_SILENCE_MAX: Duration = Duration::from_secs(3);
+/// How long Envoy may take to acknowledge what it was just sent, before that counts.
+const IN_SYNC_WITHIN: Duration = Duration::from_secs(2);
+const ASK_EVERY: Duration = Duration::from_millis(200);
+
+/// Looks at everything.
+pub(crate) fn facts(client: &Client) -> Facts {
+    let table = ProcessTable::default();
+    let programs = programs::running(&table, &PROGRAMS).unwrap_or_default();
+    let registrar = match answers(client) {
+        Ok(answers) => Registrar::Answers(Box::new(answers)),
+        Err(error) => Registrar::Silent(error.to_string()),
+    };
+    let is_silent = matches!(registrar, Registrar::Silent(_));
+    let docker = programs.iter().find(|program| program.name == DOCKERD).map(|dockerd| docker(&table, dockerd));
+    Facts {
+        is_root: rustix::process::geteuid().is_root(),
+        registrar,
+        folder: file(FOLDER.into()),
+        shim_socket: file(Path::new(FOLDER).join("registrar.sock")),
+        admin_socket: file(admin_api::DEFAULT_ADMIN_SOCKET.into()),
+        xds_socket: file(Path::new(FOLDER).join("xds.sock")),
+        kernel: kernel(),
+        gossip_port_holder: is_silent.then(|| programs::listener_on(&table, GOSSIP_PORT)).flatten(),
+        programs,
+        docker,
+    }
+}
+
+fn answers(client: &Client) -> Result<Answers, ClientError> {
+    Ok(Answers {
+        waiting_for: client.readiness()?.waiting_for,
+        ports: client.get("/api/v1/ports")?.parse()?,
+        services: client.get("/api/v1/services")?.parse()?,
+        hosts: client.get("/api/v1/hosts")?.parse()?,
+        envoy: envoy(client)?,
+    })
+}
+
+/// An Envoy that was just sent something is given the time to take it.
+fn envoy(client: &Client) -> Result<Envoy, ClientError> {
+    let deadline = Instant::now() + IN_SYNC_WITHIN;
+    loop {
+        let envoy: Envoy = client.get("/api/v1/envoy")?.parse()?;
+        if envoy.in_sync || !envoy.connected || Instant::now() >= deadline {
+            return Ok(envoy);
+        }
+        thread::sleep(ASK_EVERY);
+    }
+}
+
+fn file(path: PathBuf) -> File {
+    let found = fs::metadata(&path).ok().map(|file| Found { uid: file.uid(), mode: file.mode() & 0o777 });
+    File { path, found }
+}
+
+fn docker(table: &ProcessTable, dockerd: &Program) -> Docker {
+    let arguments = programs::arguments(table, dockerd.pid);
+    // As dockerd itself sees its files, wherever it lives.
+    let root = table.file(dockerd.pid, "root");
+    let seen = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
+    let config = fs::read_to_string(seen(&docker_settings::config_file(&arguments))).unwrap_or_default();
+    let settings = docker_settings::settings(&arguments, &config);
+    let proxy = settings.userland_proxy_path.as_ref().map(|path| fs::metadata(seen(Path::new(path))));
+    Docker {
+        pid: dockerd.pid,
+        // Without a path, it looks for docker-proxy in its own places.
+        has_proxy_program: proxy.is_none_or(|proxy| proxy.is_ok_and(|file| file.is_file() && file.mode() & 0o111 != 0)),
+        silence: ping(),
+        settings,
+    }
+}
+
+/// Why Docker does not answer. It is asked only where a dockerd runs, since asking may start one. Only a Unix
+/// socket is asked.
+fn ping() -> Option<String> {
+    let host = env::var("DOCKER_HOST").unwrap_or_default();
+    let socket = match host.strip_prefix("unix://") {
+        Some(socket) => socket,
+        None if host.is_empty() => DOCKER_SOCKET,
+        None => return None,
+    };
+    let answer = UnixStream::connect(socket)
+        .and_then(|stream| admin_socket::exchange(stream, "GET", "/_ping", DOCKER_SILENCE_MAX));
+    match answer {
+        Ok(answer) if admin_socket::parse(&answer).is_some_and(|(status, _)| status == 200) => None,
+        Ok(_) => Some(format!("what answers at {socket} is no dockerd")),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
+        Err(error) => Some(format!("{socket}: {}", admin_socket::in_words(error))),
+    }
+}
+
+fn kernel() -> Kernel {
+    let setting = |name: &str| fs::read_to_string(Path::new("/proc/sys/net/ipv4").join(name)).ok()?.trim().parse().ok();
+    Kernel {
+        tcp_migrate_req: setting("tcp_migrate_req"),
+        ip_forward: setting("ip_forward"),
+        first_unprivileged_port: setting("ip_unprivileged_port_start"),
+        masquerades: masquerades(),
+    }
+}
+
+/// As `nft` shows the rules, those of iptables among them, or else as `iptables-save` does.
+fn masquerades() -> Option<bool> {
+    let rules = printed("nft", &["list", "ruleset"]).or_else(|| printed("iptables-save", &["-t", "nat"]))?;
+    let rules = rules.to_lowercase();
+    Some(rules.contains("masquerade") || rules.contains("snat"))
+}
+
+/// What a program prints; `None` where it is not there or fails.
+fn printed(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,0 +1,100 @@
+//! What is broken about Envoy, decided from facts alone.
+
+use super::facts::{Answers, Facts, Program};
+use super::judge::{finding, is_envoys};
+use super::{ENVOY, Finding};
+
+/// The oldest Envoy that takes all that the registrar sends, as major and minor version.
+const OLDEST: (u32, u32) = (1, 38);
+/// `CAP_NET_BIND_SERVICE`'s bit (capabilities(7)).
+const NET_BIND_SERVICE: u64 = 1 << 10;
+
+/// What is broken about Envoy.
+pub(super) fn problems(facts: &Facts, answers: &Answers) -> Vec<Finding> {
+    let mut problems = Vec::new();
+    let others_user = under_another_user(facts);
+    if !answers.envoy.connected && others_user.is_none() {
+        problems.push(absent(facts));
+    }
+    problems.extend(others_user);
+    problems.extend(too_old(answers));
+    problems.extend(without_capability(facts, answers));
+    problems.extend(not_in_sync(answers));
+    problems
+}
+
+fn envoys(facts: &Facts) -> impl Iterator<Item = &Program> {
+    facts.programs.iter().filter(|program| program.name == ENVOY)
+}
+
+fn absent(facts: &Facts) -> Finding {
+    match envoys(facts).next() {
+        Some(envoy) => finding(
+            "envoy",
+            format!("an Envoy runs (process {}), and is not connected to the registrar: shims forward", envoy.pid),
+            "start it with this project's envoy.yaml, which names xds.sock; its log says what it can't reach",
+        ),
+        None => finding("envoy", "no Envoy runs: shims forward, unseen", "systemctl enable --now envoy"),
+    }
+}
+
+/// The kernel shares a port only between sockets of one user.
+fn under_another_user(facts: &Facts) -> Option<Finding> {
+    let expected = facts.xds_socket.found?.uid;
+    let envoy = envoys(facts).next()?;
+    envoys(facts).all(|envoy| envoy.uid != expected).then(|| {
+        finding(
+            "envoy-user",
+            format!(
+                "Envoy (process {}) runs as uid {}, and the registrar's envoy-user is uid {expected}: Envoy can't serve ports",
+                envoy.pid, envoy.uid
+            ),
+            format!("set envoy-user: {} in registrar.yaml and restart the registrar, or run Envoy as {expected}", envoy.uid),
+        )
+    })
+}
+
+fn too_old(answers: &Answers) -> Option<Finding> {
+    let version = answers.envoy.version.as_deref().filter(|_| answers.envoy.connected)?;
+    let mut numbers = version.split('.').map(|number| number.parse::<u32>().ok());
+    let number = (numbers.next()??, numbers.next()??);
+    let (major, minor) = OLDEST;
+    (number < OLDEST).then(|| {
+        finding(
+            "envoy-version",
+            format!("Envoy {version} is too old: it may refuse what it is sent"),
+            format!("install Envoy {major}.{minor} or later"),
+        )
+    })
+}
+
+fn without_capability(facts: &Facts, answers: &Answers) -> Option<Finding> {
+    let first_free = facts.kernel.first_unprivileged_port?;
+    let low = answers.ports.iter().filter(|port| is_envoys(port) && u32::from(port.host_port) < first_free);
+    let lowest = low.map(|port| port.host_port).min()?;
+    let envoy = envoys(facts).next()?;
+    envoys(facts).all(|envoy| envoy.capabilities & NET_BIND_SERVICE == 0).then(|| {
+        finding(
+            "envoy-capability",
+            format!(
+                "port {lowest} is published, and Envoy (process {}) may not serve ports below {first_free}",
+                envoy.pid
+            ),
+            "give Envoy the capability CAP_NET_BIND_SERVICE, as the unit deploy/systemd/envoy.service does",
+        )
+    })
+}
+
+fn not_in_sync(answers: &Answers) -> Option<Finding> {
+    let envoy = &answers.envoy;
+    (envoy.connected && !envoy.in_sync).then(|| {
+        let rejected = envoy.last_nack.as_ref().map(|nack| {
+            format!("it rejected {}: {}", nack.resource.as_deref().unwrap_or(&nack.resource_type), nack.message)
+        });
+        finding(
+            "envoy-sync",
+            format!("Envoy has not taken all that it was sent; {}", rejected.as_deref().unwrap_or("it says nothing")),
+            "see `shimctl ports` for the port's mend; where Envoy hangs, systemctl restart envoy",
+        )
+    })
+}

@@ -1,0 +1,293 @@
+use admin_api::{Envoy, Host, Nack};
+
+use super::super::facts::{DockerSettings, Found, Kernel, Program};
+use super::*;
+use crate::show_ports::tests::port;
+
+/// A host on which all is well.
+fn healthy() -> Facts {
+    let file = |path: &str, uid, mode| File { path: path.into(), found: Some(Found { uid, mode }) };
+    let settings = DockerSettings {
+        userland_proxy: true,
+        userland_proxy_path: Some("/usr/local/bin/envoy-docker-shim".to_owned()),
+        iptables: true,
+    };
+    Facts {
+        is_root: true,
+        registrar: Registrar::Answers(Box::new(Answers {
+            waiting_for: Vec::new(),
+            ports: vec![Port { served_by: ServedBy::Envoy, ..web("0.0.0.0:80") }],
+            services: Vec::new(),
+            hosts: vec![host("a", "alive")],
+            envoy: envoy(),
+        })),
+        folder: file("/run/x", 0, 0o755),
+        shim_socket: file("/run/x/registrar.sock", 0, 0o600),
+        admin_socket: file("/run/x/admin.sock", 0, 0o600),
+        xds_socket: file("/run/x/xds.sock", 101, 0o600),
+        programs: vec![program("dockerd", 0), program("envoy", 101), program(REGISTRAR, 0)],
+        docker: Some(Docker { pid: 7, settings, has_proxy_program: true, silence: None }),
+        kernel: Kernel {
+            tcp_migrate_req: Some(1),
+            ip_forward: Some(1),
+            first_unprivileged_port: Some(1024),
+            masquerades: Some(true),
+        },
+        gossip_port_holder: None,
+    }
+}
+
+fn program(name: &str, uid: u32) -> Program {
+    Program { name: name.to_owned(), pid: 7, uid, capabilities: 0x400 }
+}
+
+fn host(name: &str, status: &str) -> Host {
+    Host { name: name.to_owned(), address: None, status: status.to_owned(), instances: 0, since: 0, problem: None }
+}
+
+fn web(published: &str) -> Port {
+    Port { proxy_mode: Some("http".to_owned()), ..port(published, "tcp", Some(9), 1) }
+}
+
+fn envoy() -> Envoy {
+    Envoy {
+        connected: true,
+        node_id: Some("envoy".to_owned()),
+        version: Some("1.40.0".to_owned()),
+        in_sync: true,
+        capture: "divert".to_owned(),
+        capture_reason: "Docker's firewall is on".to_owned(),
+        capture_problem: None,
+        resources: BTreeMap::new(),
+        nacks: 0,
+        last_nack: None,
+    }
+}
+
+/// The names of what is found once `break_it` was done to a healthy host, and all its words.
+fn found(break_it: impl FnOnce(&mut Facts)) -> (Vec<&'static str>, String) {
+    let mut facts = healthy();
+    break_it(&mut facts);
+    let report = report(&facts);
+    let words = report.in_words();
+    (report.problems.into_iter().map(|finding| finding.check).collect(), words)
+}
+
+fn answers(facts: &mut Facts) -> &mut Answers {
+    match &mut facts.registrar {
+        Registrar::Answers(answers) => answers,
+        Registrar::Silent(reason) => panic!("{reason}"),
+    }
+}
+
+fn docker(facts: &mut Facts) -> &mut Docker {
+    facts.docker.as_mut().unwrap()
+}
+
+/// Exactly one problem is found, of this name, and it says these words.
+#[track_caller]
+fn assert_found(check: &str, words: &[&str], break_it: impl FnOnce(&mut Facts)) {
+    let (checks, text) = found(break_it);
+    assert_eq!(checks, [check], "{text}");
+    for word in words {
+        assert!(text.contains(word), "{word:?} is not in {text}");
+    }
+}
+
+#[test]
+fn nothing_is_found_on_a_healthy_host() {
+    assert_eq!(report(&healthy()), Report::default());
+}
+
+#[test]
+fn a_registrar_that_is_silent_is_told_from_one_that_does_not_run() {
+    let silent = || Registrar::Silent("no answer from 127.0.0.1:7777: refused\nmore".to_owned());
+    assert_found("registrar", &["it runs (process 7)", "refused", "--address"], |facts| facts.registrar = silent());
+    assert_found("registrar", &["it does not run", "systemctl start"], |facts| {
+        facts.registrar = silent();
+        facts.programs.retain(|program| program.name != REGISTRAR);
+    });
+}
+
+#[test]
+fn swarms_hold_on_the_gossip_port_is_a_hint_where_the_registrar_does_not_run() {
+    let (checks, text) = found(|facts| {
+        facts.registrar = Registrar::Silent("refused".to_owned());
+        facts.gossip_port_holder = Some(("dockerd".to_owned(), 7));
+    });
+    assert_eq!(checks, ["registrar"]);
+    assert!(text.contains("gossip-port: dockerd (process 7)") && text.contains("Swarm"), "{text}");
+}
+
+#[test]
+fn a_registrar_that_waits_says_for_what() {
+    assert_found("registrar", &["Docker's first listing"], |facts| {
+        answers(facts).waiting_for.push("Docker's first listing".to_owned());
+    });
+}
+
+#[test]
+fn sockets_that_are_missing_or_open_or_anothers_are_named() {
+    assert_found("sockets", &["registrar.sock is not there"], |facts| facts.shim_socket.found = None);
+    assert_found("sockets", &["admin.sock has the mode 666"], |facts| {
+        facts.admin_socket.found = Some(Found { uid: 0, mode: 0o666 });
+    });
+    assert_found("sockets", &["admin.sock belongs to uid 5"], |facts| {
+        facts.admin_socket.found = Some(Found { uid: 5, mode: 0o600 });
+    });
+    assert_found("sockets", &["chmod 755"], |facts| facts.folder.found = Some(Found { uid: 0, mode: 0o700 }));
+    let (checks, _) = found(|facts| facts.xds_socket.found = None);
+    assert!(checks.is_empty(), "Envoy is connected by TCP");
+}
+
+#[test]
+fn a_dockerd_that_does_not_start_shims_is_named() {
+    assert_found("userland-proxy", &["is off", "daemon.json"], |facts| docker(facts).settings.userland_proxy = false);
+    assert_found("userland-proxy", &["its own docker-proxy"], |facts| {
+        docker(facts).settings.userland_proxy_path = None;
+    });
+    assert_found("userland-proxy", &["/usr/bin/docker-proxy, not the shim"], |facts| {
+        docker(facts).settings.userland_proxy_path = Some("/usr/bin/docker-proxy".to_owned());
+    });
+    assert_found("userland-proxy", &["no program is there"], |facts| docker(facts).has_proxy_program = false);
+    assert_found("userland-proxy", &["2 of Docker's own"], |facts| {
+        facts.programs.extend([program(DOCKER_PROXY, 0), program(DOCKER_PROXY, 0)]);
+    });
+}
+
+#[test]
+fn a_dockerd_that_hangs_is_named() {
+    assert_found("docker", &["does not answer: nothing came"], |facts| {
+        docker(facts).silence = Some("nothing came in time".to_owned());
+    });
+}
+
+#[test]
+fn ports_without_a_shim_are_named_up_to_a_bound() {
+    assert_found("shim", &["0.0.0.0:1/tcp, 0.0.0.0:2/tcp, 0.0.0.0:3/tcp and 2 more"], |facts| {
+        let bare = |number: u16| Port {
+            served_by: ServedBy::Docker,
+            shim_pid: None,
+            problem: Some("no shim".to_owned()),
+            ..web(&format!("0.0.0.0:{number}"))
+        };
+        answers(facts).ports = (1..=5).map(bare).collect();
+    });
+}
+
+#[test]
+fn containers_without_a_way_out_are_named() {
+    assert_found("egress", &["ip_forward is 0"], |facts| facts.kernel.ip_forward = Some(0));
+    assert_found("egress", &["masquerades"], |facts| {
+        docker(facts).settings.iptables = false;
+        answers(facts).envoy.capture = "off".to_owned();
+        facts.kernel.masquerades = Some(false);
+    });
+    let (checks, _) = found(|facts| {
+        docker(facts).settings.iptables = false;
+        facts.kernel.masquerades = None;
+    });
+    assert!(checks.is_empty(), "what can't be seen is not held against anybody");
+}
+
+#[test]
+fn a_capture_that_does_not_fit_dockers_firewall_is_named() {
+    assert_found("capture", &["DOCKER-USER holds 1 rule"], |facts| {
+        let envoy = &mut answers(facts).envoy;
+        (envoy.capture, envoy.capture_reason) = ("left-alone".to_owned(), "DOCKER-USER holds 1 rule".to_owned());
+    });
+    assert_found("capture", &["past Envoy: off by --capture none"], |facts| {
+        let envoy = &mut answers(facts).envoy;
+        (envoy.capture, envoy.capture_reason) = ("off".to_owned(), "off by --capture none".to_owned());
+    });
+    assert_found("capture", &["mend: restart dockerd"], |facts| {
+        answers(facts).envoy.capture_problem = Some("restart dockerd".to_owned());
+    });
+    let (checks, _) = found(|facts| {
+        answers(facts).envoy.capture = "off".to_owned();
+        answers(facts).ports = vec![web("127.0.0.1:80")];
+    });
+    assert!(checks.is_empty(), "from other hosts nobody reaches it anyway");
+}
+
+#[test]
+fn an_envoy_that_is_away_or_elsewhere_is_named() {
+    assert_found("envoy", &["no Envoy runs"], |facts| {
+        answers(facts).envoy.connected = false;
+        facts.programs.retain(|program| program.name != "envoy");
+    });
+    assert_found("envoy", &["process 7), and is not connected"], |facts| answers(facts).envoy.connected = false);
+}
+
+#[test]
+fn an_envoy_under_another_user_is_named_whether_it_is_connected_or_not() {
+    for connected in [true, false] {
+        assert_found("envoy-user", &["runs as uid 101", "is uid 0", "envoy-user: 101"], |facts| {
+            facts.xds_socket.found = Some(Found { uid: 0, mode: 0o600 });
+            answers(facts).envoy.connected = connected;
+        });
+    }
+}
+
+#[test]
+fn an_envoy_that_is_too_old_is_named() {
+    assert_found("envoy-version", &["1.37.0", "1.38 or later"], |facts| {
+        answers(facts).envoy.version = Some("1.37.0".to_owned());
+    });
+    let (checks, _) = found(|facts| answers(facts).envoy.version = Some("2.0.0-dev".to_owned()));
+    assert!(checks.is_empty());
+}
+
+#[test]
+fn a_low_port_needs_an_envoy_that_may_bind_it() {
+    assert_found("envoy-capability", &["port 80", "CAP_NET_BIND_SERVICE"], |facts| facts.programs[1].capabilities = 0);
+    let (checks, _) = found(|facts| {
+        facts.programs[1].capabilities = 0;
+        facts.kernel.first_unprivileged_port = Some(80);
+    });
+    assert!(checks.is_empty());
+}
+
+#[test]
+fn what_envoy_rejected_is_said() {
+    assert_found("envoy-sync", &["it rejected port/x: no such field"], |facts| {
+        let envoy = &mut answers(facts).envoy;
+        envoy.in_sync = false;
+        let (resource_type, resource) = ("listeners".to_owned(), Some("port/x".to_owned()));
+        envoy.last_nack = Some(Nack { resource_type, resource, message: "no such field".to_owned(), time_ms: 1 });
+    });
+}
+
+#[test]
+fn a_problem_that_many_ports_share_is_told_once() {
+    let (checks, text) = found(|facts| {
+        let sick = |number: u16| Port {
+            problem: Some("label ProxyMode: \"grpc\"".to_owned()),
+            served_by: ServedBy::Envoy,
+            ..web(&format!("0.0.0.0:{number}"))
+        };
+        answers(facts).ports = (8000..8500).map(sick).collect();
+    });
+    assert_eq!(checks, ["port"]);
+    assert!(text.contains("0.0.0.0:8000/tcp, 0.0.0.0:8001/tcp, 0.0.0.0:8002/tcp and 497 more"), "{text}");
+}
+
+#[test]
+fn hosts_say_what_is_wrong_with_them_and_those_that_are_down_are_named() {
+    assert_found("cluster", &["this host, a", "give it another --host-name"], |facts| {
+        answers(facts).hosts[0].problem = Some("another host is called a too: give it another --host-name".to_owned());
+    });
+    assert_found("cluster", &["host b is down"], |facts| answers(facts).hosts.push(host("b", "down")));
+}
+
+#[test]
+fn what_could_be_better_is_a_hint_and_no_problem() {
+    let (checks, text) = found(|facts| {
+        facts.kernel.tcp_migrate_req = Some(0);
+        facts.is_root = false;
+    });
+    assert!(
+        checks.is_empty() && text.contains("sysctl -w net.ipv4.tcp_migrate_req=1") && text.contains("as root"),
+        "{text}"
+    );
+}
