@@ -48,7 +48,7 @@ impl Gossip {
     /// Says what all of this host's instances are. Call it at every change of any of them, the first time only
     /// when they are all known: until then, peers go on with what they know from this host's last life.
     ///
-    /// The addresses of their ports must be among [`crate::Config::own_addresses`]; others do not believe
+    /// The addresses of containers' ports must be among [`crate::Config::own_addresses`]; others do not believe
     /// them otherwise. Returns those that can't be announced; all others are.
     pub fn announce(&mut self, now: Instant, instances: Vec<Instance>) -> Vec<LeftOut> {
         if matches!(self.phase, Phase::Leaving { .. } | Phase::Left) {

@@ -40,7 +40,7 @@ fn instance_at(addresses: &[&str]) -> Instance {
         mode: ProxyMode::Http,
     };
     Instance {
-        origin: Origin::Static(InstanceKey::from_bytes([1; 6])),
+        origin: Origin::Container("ab".repeat(32).parse().unwrap()),
         service: Service { name: ServiceName::corrected("web").unwrap().0, environment: EnvironmentName::default() },
         ports: addresses.iter().map(port).collect(),
         status: Status::Alive,
@@ -223,6 +223,19 @@ fn addresses_that_can_not_be_their_hosts_are_not_believed_and_named() {
     let problems: Vec<_> = wired.hosts[0].problems().iter().map(ToString::to_string).collect();
     assert_eq!(problems.len(), bad.len());
     assert!(problems.iter().all(|text| text.contains("host-1")), "{problems:?}");
+}
+
+#[test]
+fn a_static_service_may_be_a_machine_that_takes_no_part_and_nothing_worse() {
+    let mut wired = Wired::settled(3);
+    let now = wired.now;
+    let statics = |addresses: &[&str]| Instance {
+        origin: Origin::Static(InstanceKey::from_bytes([1; 6])),
+        ..instance_at(addresses)
+    };
+    wired.hosts[1].announce(now, vec![statics(&["10.9.9.9", "127.0.0.1", SERVICE_ADDRESS, "10.0.0.1", "10.0.0.3"])]);
+    wired.run(SECOND);
+    assert_eq!(wired.view(0, 1).instances, [statics(&["10.9.9.9"])]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
+use model::instance::Origin;
 use model::{HostName, Instance, Stamp};
 
 use super::Gossip;
@@ -186,7 +187,8 @@ impl Gossip {
     /// The instance with those of its ports whose addresses are believed.
     fn believed(&self, host: &HostName, instance: &Instance, disbelieved: &mut Vec<(IpAddr, Disbelief)>) -> Instance {
         let mut instance = instance.clone();
-        instance.ports.retain(|port| match self.believe(host, port.address) {
+        let origin = instance.origin.clone();
+        instance.ports.retain(|port| match self.believe(host, &origin, port.address) {
             Ok(()) => true,
             Err(why) => {
                 disbelieved.push((port.address, why));
@@ -196,8 +198,9 @@ impl Gossip {
         instance
     }
 
-    /// Whether `address` is taken for the host's own.
-    fn believe(&self, name: &HostName, address: IpAddr) -> Result<(), Disbelief> {
+    /// Whether `address` is taken for the host's own, or for that of something it speaks for: a static service is
+    /// most often a machine that takes no part.
+    fn believe(&self, name: &HostName, origin: &Origin, address: IpAddr) -> Result<(), Disbelief> {
         self.rules.check(address)?;
         let gossips_at = |host: &Host| host.identity.address.ip() == address;
         if self.hosts.get(name).is_some_and(gossips_at) {
@@ -207,7 +210,8 @@ impl Gossip {
         if self.hosts.iter().any(|(other, host)| other != name && is_alive(host) && gossips_at(host)) {
             return Err(Disbelief::OtherHosts);
         }
+        let is_static = matches!(origin, Origin::Static(_));
         let announced = self.catalogue.get(name).is_some_and(|record| record.addresses().contains(&address));
-        if announced { Ok(()) } else { Err(Disbelief::NotAnnounced) }
+        if is_static || announced { Ok(()) } else { Err(Disbelief::NotAnnounced) }
     }
 }
