@@ -2,11 +2,13 @@
 //!
 //! A registrar that was started anew knows nothing yet, while Envoy still serves all of it. So nothing is
 //! told to Envoy until every port that Docker publishes has its shim registered again and its container
-//! found, or until [`DEADLINE`] has passed. Pure: the time is an argument.
+//! found, or until [`DEADLINE`] has passed. That time begins with Docker's first listing: while Docker says
+//! nothing no container can be found, and what Envoy has is better than what is known. Where no shim has
+//! registered either there is nothing to lose. Pure: the time is an argument.
 
 use std::time::{Duration, Instant};
 
-/// How long a start may take at most before Envoy is told what is known, and that alone.
+/// How long it may take at most, once Docker was heard, until Envoy is told what is known, and that alone.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(3);
 
 /// What is still waited for, each in words; nothing once ready.
@@ -26,7 +28,10 @@ pub(crate) enum DockerState {
 /// The gate between what is known and what Envoy is told.
 #[derive(Debug)]
 pub(crate) struct Readiness {
-    started: Instant,
+    /// When the time began that [`DEADLINE`] limits.
+    since: Instant,
+    /// Whether that was Docker's first listing.
+    was_listed: bool,
     pub(crate) docker: DockerState,
     serving: bool,
 }
@@ -44,7 +49,7 @@ pub(crate) struct Missing {
 
 impl Readiness {
     pub(crate) fn new(started: Instant, docker: DockerState) -> Self {
-        Self { started, docker, serving: false }
+        Self { since: started, was_listed: false, docker, serving: false }
     }
 
     /// Whether Envoy has been shown the world; never goes back.
@@ -54,14 +59,23 @@ impl Readiness {
 
     /// When the gate opens whatever is missing; `None` once it is open.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        (!self.serving).then(|| self.started + DEADLINE)
+        (!self.serving).then(|| self.since + DEADLINE)
     }
 
     /// Opens the gate if it may be opened now; true if it was opened by this call.
     pub(crate) fn try_open(&mut self, now: Instant, missing: Missing) -> bool {
+        if self.docker == DockerState::Listed && !self.was_listed {
+            (self.was_listed, self.since) = (true, now);
+        }
+        let nobody_knows = self.docker == DockerState::Unheard && missing.containers > 0;
+        if nobody_knows && now >= self.since + DEADLINE {
+            // To be looked at again then, should nothing happen before.
+            self.since = now;
+            return false;
+        }
         let complete =
             self.docker != DockerState::Unheard && missing.shims == 0 && missing.containers == 0 && !missing.cluster;
-        let opens = !self.serving && (complete || now >= self.started + DEADLINE);
+        let opens = !self.serving && (complete || now >= self.since + DEADLINE);
         self.serving |= opens;
         opens
     }
@@ -118,6 +132,20 @@ mod tests {
         assert!(!readiness.try_open(now, missing));
         assert!(readiness.try_open(deadline, missing));
         assert!(readiness.is_serving());
+    }
+
+    #[test]
+    fn envoy_keeps_what_it_has_while_docker_says_nothing_of_the_containers_of_shims() {
+        let (mut readiness, now) = unheard();
+        let missing = Missing { shims: 0, containers: 1, cluster: false };
+        for turn in 0..10 {
+            assert!(!readiness.try_open(now + turn * DEADLINE, missing));
+        }
+        let listed = now + 10 * DEADLINE;
+        readiness.docker = DockerState::Listed;
+        assert!(!readiness.try_open(listed, missing), "it may still be found");
+        assert_eq!(readiness.deadline(), Some(listed + DEADLINE));
+        assert!(readiness.try_open(listed + DEADLINE, missing));
     }
 
     #[test]
