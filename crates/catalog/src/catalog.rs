@@ -1,12 +1,12 @@
 //! The catalogue of this host: who claims which port, and what follows for Envoy.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use model::labels::{Defaults, PortMeaning};
-use model::{ContainerId, Protocol, ProxiedPort, ProxyMode, PublishedPort};
+use model::{ContainerId, Protocol, ProxiedPort, PublishedPort};
 
 use crate::docker_listing::{DockerListing, ListedContainer, ListedPort};
 use crate::registration::{Claim, Container, RELEASE_HOLD, Registration, RegistrationId};
@@ -77,10 +77,6 @@ pub struct Catalog {
     /// Ports whose shim was killed while their container runs on. dockerd does not start it again, so Envoy
     /// serves them alone.
     orphans: BTreeMap<PublishedPort, Claim>,
-    /// Whether Envoy serves ports that Docker publishes without a shim.
-    serves_unproxied: bool,
-    /// Ports whose shim was told to stop: Docker's listing has them until their container has stopped.
-    withheld: BTreeMap<PublishedPort, Option<ContainerId>>,
     /// Ports that Envoy serves alone.
     shimless: BTreeSet<PublishedPort>,
     /// Those of them that it listens on. Without a shim nobody would answer in its stead.
@@ -97,12 +93,6 @@ impl Catalog {
     #[must_use]
     pub fn new(defaults: Defaults) -> Self {
         Self { defaults, ..Self::default() }
-    }
-
-    /// The same catalogue, that has Envoy also serve what Docker publishes without a shim of ours.
-    #[must_use]
-    pub fn with_unproxied(self, serves_unproxied: bool) -> Self {
-        Self { serves_unproxied, ..self }
     }
 
     /// A shim claims its port, or announces the same again.
@@ -122,7 +112,6 @@ impl Catalog {
         }
         self.unjoined.entry(registration.container.ip()).or_default().insert(id);
         self.orphans.remove(&published);
-        self.withheld.remove(&published);
         self.claims_made += 1;
         self.claims.insert(id, Claim::new(registration, self.claims_made));
         self.claimants.entry(published).or_default().push(id);
@@ -227,20 +216,20 @@ impl Catalog {
 
     /// Docker's whole listing of running containers.
     pub fn docker_listed_all(&mut self, listed: Vec<ListedContainer>) {
-        self.touched.extend(self.listing.replace_all(listed));
-        self.check_shimless();
+        self.listing.replace_all(listed);
+        self.check_orphans();
     }
 
     /// Docker's listing of one container that runs, or runs otherwise than before.
     pub fn docker_listed(&mut self, listed: ListedContainer) {
-        self.touched.extend(self.listing.replace(listed));
-        self.check_shimless();
+        self.listing.replace(listed);
+        self.check_orphans();
     }
 
     /// Docker says that the container runs no longer.
     pub fn docker_stopped(&mut self, id: &ContainerId) {
-        self.touched.extend(self.listing.remove(id));
-        self.check_shimless();
+        self.listing.remove(id);
+        self.check_orphans();
     }
 
     /// The ports that Docker publishes and no shim has registered, those aside whose shim was killed, and
@@ -300,25 +289,19 @@ impl Catalog {
         let published = claim.registration.published;
         let publisher = self.listing.publisher_of(&published).map(|container| &container.id);
         let runs_on = publisher.is_some() && publisher == claim.container.as_ref().map(|container| &container.id);
-        if claim.released_until.is_some() {
-            self.withheld.insert(published, claim.container.map(|container| container.id.clone()));
-        } else if runs_on && claim.proxied().is_some() {
+        if runs_on && claim.proxied().is_some() {
             self.orphans.insert(published, claim);
         }
     }
 
-    /// Lets go of what was kept for containers that no longer publish the port.
-    fn check_shimless(&mut self) {
+    /// Lets go of the orphans whose container no longer publishes the port.
+    fn check_orphans(&mut self) {
         let listing = &self.listing;
         let gone = self.orphans.extract_if(.., |port, claim| {
             listing.publisher_of(port).map(|container| &container.id)
                 != claim.container.as_ref().map(|container| &container.id)
         });
         self.touched.extend(gone.map(|(port, _)| port));
-        self.withheld.retain(|port, container| {
-            let publisher = listing.publisher_of(port).map(|container| &container.id);
-            publisher.is_some() && publisher == container.as_ref()
-        });
     }
 
     /// What Envoy is to serve on this port, and whether its traffic is to be brought to its sockets.
@@ -327,24 +310,9 @@ impl Catalog {
         if let Some(claim) = claim {
             return (claim.proxied(), claim.is_captured());
         }
-        let alone = self.orphans.get(port).and_then(Claim::proxied).or_else(|| self.unproxied(port));
+        let alone = self.orphans.get(port).and_then(Claim::proxied);
         let captured = alone.is_some() && self.listening.contains(port);
         (alone, captured)
-    }
-
-    /// What Envoy is to serve on a port that Docker publishes without a shim.
-    fn unproxied(&self, port: &PublishedPort) -> Option<ProxiedPort> {
-        if !self.serves_unproxied || port.protocol != Protocol::Tcp || self.withheld.contains_key(port) {
-            return None;
-        }
-        let (container, listed) = self.listing.entry(port)?;
-        let meaning = container.facts.meaning_for(listed.container_port, &self.defaults);
-        (meaning.mode != ProxyMode::None).then_some(ProxiedPort {
-            published: *port,
-            container: SocketAddr::new(listed.container_address?, listed.container_port),
-            service: meaning.service,
-            mode: meaning.mode,
-        })
     }
 
     fn change_for_envoy(&mut self, port: PublishedPort, after: Option<ProxiedPort>) -> Option<PortChange> {

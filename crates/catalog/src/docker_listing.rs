@@ -46,41 +46,30 @@ pub(crate) struct DockerListing {
 }
 
 impl DockerListing {
-    /// Yields the ports about which something may be different.
-    pub(crate) fn replace_all(&mut self, listed: Vec<ListedContainer>) -> Vec<PublishedPort> {
-        let mut touched: Vec<_> = std::mem::take(self).ports.into_keys().collect();
-        touched.extend(listed.into_iter().flat_map(|container| self.replace(container)));
-        touched
+    pub(crate) fn replace_all(&mut self, listed: Vec<ListedContainer>) {
+        *self = Self::default();
+        for container in listed {
+            self.replace(container);
+        }
     }
 
-    /// As [`Self::replace_all`], for one container.
-    pub(crate) fn replace(&mut self, listed: ListedContainer) -> Vec<PublishedPort> {
-        let mut touched = self.remove(&listed.container.id);
+    pub(crate) fn replace(&mut self, listed: ListedContainer) {
+        self.remove(&listed.container.id);
         let container = Arc::new(listed.container);
-        let published: Vec<_> = listed.ports.iter().map(|port| port.published).collect();
-        touched.extend(&published);
+        let published = listed.ports.iter().map(|port| port.published).collect();
         self.containers.insert(container.id.clone(), published);
         for port in listed.ports {
             self.ports.insert(port.published, (Arc::clone(&container), port));
         }
-        touched
     }
 
-    /// As [`Self::replace_all`], for one container that is gone.
-    pub(crate) fn remove(&mut self, id: &ContainerId) -> Vec<PublishedPort> {
-        let ports = self.containers.remove(id).unwrap_or_default();
-        for published in &ports {
+    pub(crate) fn remove(&mut self, id: &ContainerId) {
+        for published in self.containers.remove(id).unwrap_or_default() {
             // The port may be another container's by now.
-            if self.ports.get(published).is_some_and(|(container, _)| container.id == *id) {
-                self.ports.remove(published);
+            if self.ports.get(&published).is_some_and(|(container, _)| container.id == *id) {
+                self.ports.remove(&published);
             }
         }
-        ports
-    }
-
-    /// Who publishes this port, and how.
-    pub(crate) fn entry(&self, port: &PublishedPort) -> Option<&(Arc<Container>, ListedPort)> {
-        self.ports.get(port)
     }
 
     /// The running container that publishes this port.

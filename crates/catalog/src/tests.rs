@@ -317,56 +317,14 @@ fn a_port_of_mode_none_and_udp_keep_dockers_own_path() {
     assert_eq!(catalog.take_changes().captured, vec![]);
 }
 
-fn unproxied() -> Catalog {
-    Catalog::default().with_unproxied(true)
-}
-
-/// A running container whose address Docker tells.
-fn listed_at(digit: char, port: u16) -> ListedContainer {
-    let mut listed = listed(digit, &[port]);
-    listed.ports[0].container_address = Some(ip("172.17.0.2"));
-    listed
-}
-
 #[test]
-fn a_port_without_a_shim_is_envoys_only_where_that_was_asked_for() {
-    let mut catalog = Catalog::default();
-    catalog.docker_listed(listed_at('a', 9090));
-    assert_eq!(take_changes(&mut catalog), vec![]);
-
-    let mut catalog = unproxied();
-    catalog.docker_listed(listed_at('a', 9090));
-    assert_eq!(started_and_stopped(&take_changes(&mut catalog)), (vec![tcp(9090)], vec![]));
-    assert_eq!(catalog.shimless_ports().collect::<Vec<_>>(), vec![tcp(9090)]);
-    assert!(catalog.rows()[0].wanted_in_envoy);
-    catalog.docker_stopped(&container_id('a'));
-    assert_eq!(started_and_stopped(&take_changes(&mut catalog)), (vec![], vec![tcp(9090)]));
-}
-
-#[test]
-fn traffic_of_a_port_without_a_shim_is_captured_only_while_envoy_listens() {
-    let mut catalog = unproxied();
-    catalog.docker_listed(listed_at('a', 9090));
-    assert_eq!(catalog.take_changes().captured, vec![]);
-    catalog.set_listening([tcp(9090)].into());
-    assert_eq!(catalog.take_changes().captured, vec![(tcp(9090), true)]);
-    catalog.set_listening([].into());
-    assert_eq!(catalog.take_changes().captured, vec![(tcp(9090), false)]);
-}
-
-#[test]
-fn a_shim_wins_over_dockers_listing_and_its_stop_is_not_taken_for_a_missing_shim() {
-    let mut catalog = unproxied();
-    catalog.register(FIRST, registration(tcp(8080), "172.17.0.3:80"));
-    found(&mut catalog, "172.17.0.3", container('a', &[]));
-    catalog.docker_listed(listed_at('a', 8080));
-    let changes = take_changes(&mut catalog);
-    assert_eq!(changes[0].after.as_ref().unwrap().container, "172.17.0.3:80".parse().unwrap());
-
-    catalog.release(FIRST, Instant::now());
+fn traffic_of_a_port_whose_shim_was_killed_is_captured_only_while_envoy_listens() {
+    let mut catalog = serving_and_listed();
     catalog.unregister(FIRST);
-    assert_eq!(started_and_stopped(&take_changes(&mut catalog)), (vec![], vec![tcp(8080)]));
-    catalog.docker_stopped(&container_id('a'));
-    catalog.docker_listed(listed_at('b', 8080));
-    assert_eq!(started_and_stopped(&take_changes(&mut catalog)), (vec![tcp(8080)], vec![]));
+    catalog.take_changes();
+    assert_eq!(catalog.shimless_ports().collect::<Vec<_>>(), vec![tcp(8080)]);
+    catalog.set_listening([tcp(8080)].into());
+    assert_eq!(catalog.take_changes().captured, vec![(tcp(8080), true)]);
+    catalog.set_listening([].into());
+    assert_eq!(catalog.take_changes().captured, vec![(tcp(8080), false)]);
 }

@@ -70,13 +70,6 @@ pub struct Args {
     #[arg(long, env = "REGISTRAR_CAPTURE", value_name = "HOW")]
     pub capture: Option<String>,
 
-    /// Has Envoy also serve ports that Docker publishes without a shim of ours
-    ///
-    /// Those are ports of a dockerd without --userland-proxy, or with another proxy. While Envoy does not listen,
-    /// they are Docker's own.
-    #[arg(long, env = "REGISTRAR_CAPTURE_UNPROXIED")]
-    pub capture_unproxied: bool,
-
     /// How ports without the label ProxyMode are treated: http, ws, tcp, auto or none [default: auto]
     #[arg(long, env = "REGISTRAR_DEFAULT_PROXY_MODE", value_name = "MODE")]
     pub default_proxy_mode: Option<String>,
@@ -212,7 +205,6 @@ impl Args {
             http_listen: self.http_listen.or(file.http_listen),
             docker_host: self.docker_host.or(file.docker_host),
             capture: self.capture.or(file.capture),
-            capture_unproxied: self.capture_unproxied || file.capture_unproxied,
             default_proxy_mode: self.default_proxy_mode.or(file.default_proxy_mode),
             name_pattern: self.name_pattern.or(file.name_pattern),
             host_name: self.host_name.or(file.host_name),

@@ -42,8 +42,6 @@ pub struct Config {
     pub cluster: ClusterConfig,
     /// How traffic comes to Envoy where Docker's firewall is on.
     pub capture: capture::Asked,
-    /// Whether Envoy serves ports that Docker publishes without a shim.
-    pub capture_unproxied: bool,
     /// What holds where labels say nothing.
     pub defaults: Defaults,
     /// What holds for all ports in Envoy.
@@ -98,7 +96,6 @@ impl Config {
         Ok(Self {
             envoy: Settings { tracing: tracing(&args)?, access_log: access_log(&args)? },
             defaults: defaults(&args)?,
-            capture_unproxied: args.capture_unproxied,
             cluster: ClusterConfig::resolve(&args)?,
             capture: with("capture", args.capture, "auto", asked_capture)?,
             shim_socket: args.shim_socket.unwrap_or_else(|| shim_wire::DEFAULT_SOCKET.into()),

@@ -76,7 +76,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let assigned = assign_service_addresses(&config.cluster);
     let services = served_services(&config.cluster, &capture);
     let cluster = cluster(config.cluster, &config.defaults, events.clone()).await?;
-    let catalog = Catalog::new(config.defaults).with_unproxied(config.capture_unproxied);
+    let catalog = Catalog::new(config.defaults);
     let host = Host::new(catalog, config.envoy, services, cluster, capture, docker_state, lookups);
 
     if let Some(docker_host) = config.docker_host {
