@@ -1,0 +1,7 @@
+//! Several hosts together: gossip between their registrars, and service ports that answer on all of them.
+//!
+//! Each file is a theme. Every test makes its own hosts, each with its own dockerd, registrar and Envoy.
+
+mod rig;
+mod served;
+mod walks;
