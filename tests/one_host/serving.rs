@@ -64,9 +64,8 @@ fn http_is_answered_through_envoy_over_both_families(version: Docker) {
 fn a_server_that_speaks_first_passes_in_tcp_mode_and_without_a_label(version: Docker) {
     let lab = Lab::of_this_test();
     let host = lab.host("a").docker(version).start();
-    host.need_web_image();
-    host.docker(&["run", "-d", "-p", "8081:81", "-l", "ProxyMode=tcp", "-l", "ServiceName=says", "web", "banner:81"]);
-    host.docker(&["run", "-d", "-p", "8082:81", "-l", "ServiceName=says", "web", "banner:81"]);
+    host.run_program(&["-p", "8081:81", "-l", "ProxyMode=tcp", "-l", "ServiceName=says"], &["banner:81"]);
+    host.run_program(&["-p", "8082:81", "-l", "ServiceName=says"], &["banner:81"]);
     for (port, mode) in [(8081, "tcp"), (8082, "auto")] {
         assert_eq!(host.await_served_by_envoy(port)[0]["proxy_mode"], mode);
         for address in [format!("127.0.0.1:{port}"), format!("[::1]:{port}")] {
@@ -112,8 +111,7 @@ fn ports_do_not_overwrite_each_other(version: Docker) {
 fn a_port_can_be_published_for_tcp_and_udp(version: Docker) {
     let lab = Lab::of_this_test();
     let host = lab.host("a").docker(version).start();
-    host.need_web_image();
-    host.docker(&["run", "-d", "-p", "8053:80", "-p", "8053:53/udp", "web", "http:80", "udp:53"]);
+    host.run_program(&["-p", "8053:80", "-p", "8053:53/udp"], &["udp:53", "http:80"]);
     host.await_served_by_envoy(8053);
     assert!(passed_envoy(&host.get("http://127.0.0.1:8053/").expect("TCP is answered")));
     assert_eq!(udp_echo(&host, "127.0.0.1:8053"), "ping", "UDP on the same port is answered too");
@@ -165,6 +163,7 @@ fn a_container_on_two_networks_with_ipv6_is_served() {
     host.docker(&["create", "--name", "web", "-p", "8080:80", "--network", "one", "web"]);
     host.docker(&["network", "connect", "two", "web"]);
     host.docker(&["start", "web"]);
+    host.await_program("web");
     host.run_web(&["-p", "8081:80"]);
     for port in [8080, 8081] {
         host.await_served_by_envoy(port);
@@ -186,6 +185,7 @@ fn a_stopped_containers_port_is_refused_and_a_started_ones_answers_again() {
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
     assert!(host.ports(8080).is_empty(), "a port that is gone is not listed");
     host.docker(&["start", "web"]);
+    host.await_program("web");
     host.get("http://127.0.0.1:8080/").expect("the port answers again");
     host.await_served_by_envoy(8080);
 }

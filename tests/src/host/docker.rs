@@ -35,8 +35,33 @@ impl Host {
     /// program listens.
     #[track_caller]
     pub fn run_web(&self, arguments: &[&str]) -> String {
-        let id = self.run_web_at_once(arguments);
-        let process = self.docker(&["inspect", "--format", "{{.State.Pid}}", &id]);
+        self.run_program(arguments, &[])
+    }
+
+    /// As [`Self::run_web`], with arguments for the program too: see `bin/echo-app.rs`.
+    #[track_caller]
+    pub fn run_program(&self, arguments: &[&str], of_program: &[&str]) -> String {
+        let id = self.run_at_once(arguments, of_program);
+        self.await_program(&id);
+        id
+    }
+
+    /// As [`Self::run_web`], but yields the id as soon as `docker run` returns, when the program is only starting.
+    #[track_caller]
+    pub fn run_web_at_once(&self, arguments: &[&str]) -> String {
+        self.run_at_once(arguments, &[])
+    }
+
+    fn run_at_once(&self, arguments: &[&str], of_program: &[&str]) -> String {
+        self.need_web_image();
+        let parts = [&["run", "-d"], arguments, &[image::WEB], of_program];
+        self.docker(&parts.concat())
+    }
+
+    /// Waits until a container's program listens for TCP.
+    #[track_caller]
+    pub fn await_program(&self, container: &str) {
+        let process = self.docker(&["inspect", "--format", "{{.State.Pid}}", container]);
         let sockets = self.path(&format!("/proc/{process}/net/tcp6"));
         eventually("the container's program listens", Duration::from_secs(5), || {
             let listed =
@@ -45,15 +70,6 @@ impl Host {
             let listens = listed.lines().any(|line| line.split_whitespace().nth(3) == Some("0A"));
             if listens { Ok(()) } else { Err(listed) }
         });
-        id
-    }
-
-    /// As [`Self::run_web`], but yields the id as soon as `docker run` returns, when the program is only starting.
-    #[track_caller]
-    pub fn run_web_at_once(&self, arguments: &[&str]) -> String {
-        self.need_web_image();
-        let all: Vec<_> = ["run", "-d"].iter().chain(arguments).chain(&[image::WEB]).copied().collect();
-        self.docker(&all)
     }
 
     /// Asks for a page from inside a container.
