@@ -35,7 +35,7 @@ pub fn web_settings() -> Vec<String> {
 pub fn of_programs(name: &str, programs: &[(&Path, &str)]) -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let unique = format!("{name}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    let folder = parts::project().join("target/e2e/images").join(unique);
+    let folder = folder().join(unique);
     for (program, path) in programs {
         copy(program, &folder, Path::new(path));
         for library in libraries(program) {
@@ -50,6 +50,21 @@ pub fn of_programs(name: &str, programs: &[(&Path, &str)]) -> PathBuf {
     assert!(status.is_ok_and(|status| status.success()), "tar could not write {}", tar.display());
     fs::remove_dir_all(&folder).expect("a folder that was just made can be removed");
     tar
+}
+
+fn folder() -> PathBuf {
+    parts::project().join("target/e2e/images")
+}
+
+/// Removes the images of labs whose process is gone.
+pub(crate) fn sweep() {
+    for image in fs::read_dir(folder()).into_iter().flatten().flatten() {
+        let name = image.file_name().to_string_lossy().into_owned();
+        let process = name.rsplit('-').nth(1).unwrap_or_default();
+        if !Path::new("/proc").join(process).exists() {
+            let _ = fs::remove_file(image.path()).or_else(|_| fs::remove_dir_all(image.path()));
+        }
+    }
 }
 
 fn make_web() -> PathBuf {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::http::{Request, Response};
 use crate::namespace::{Namespace, successful};
-use crate::{HostBuilder, cgroup, parts, process};
+use crate::{HostBuilder, cgroup, image, parts, process};
 
 const BRIDGE: &str = "fabric";
 /// The last part of the bridge's own address, which is everybody's default route.
@@ -31,7 +31,10 @@ impl Lab {
     pub fn new(name: &str) -> Self {
         static SWEEP: Once = Once::new();
         assert!(nix::unistd::geteuid().is_root(), "the lab makes namespaces: run it as root");
-        SWEEP.call_once(cgroup::sweep);
+        SWEEP.call_once(|| {
+            cgroup::sweep();
+            image::sweep();
+        });
         let logs = parts::project().join("target/e2e").join(name);
         let _ = fs::remove_dir_all(&logs);
         fs::create_dir_all(&logs).unwrap_or_else(|error| panic!("{}: {error}", logs.display()));
