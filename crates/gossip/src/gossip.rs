@@ -206,7 +206,6 @@ impl Gossip {
 
     /// The time that [`poll_timeout`](Self::poll_timeout) named has come.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.notice_a_pause(now);
         while let Some(due) = self.timers.pop(now) {
             match due {
                 Due::Foca(timer) => self.handle_foca_timer(now, timer),

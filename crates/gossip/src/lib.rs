@@ -27,7 +27,7 @@
 //! | two hosts of one name fight for ever | foca never renews by itself; the two find out and one yields | `gossip::greeting` |
 //! | a quick restart is only a rename | it counts as the host being up | `members` |
 //! | healing a partition takes minutes | the lost are asked every 5 s, and exchanged with | `settings`, `gossip::joining` |
-//! | a process that stood still judges by old timers | a late time-out ends the membership first | `gossip::joining` |
+//! | a process that stood still judges by old timers | silence is looked at before them | `gossip::joining` |
 //! | most hosts lost at once | are served on: the trouble is likely here | `hosts` |
 //!
 //! **Who may speak.** Every datagram is sealed (`envelope`), every stream is a Noise channel (`channel`), both

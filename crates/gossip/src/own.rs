@@ -120,6 +120,11 @@ impl OwnRecord {
         }
     }
 
+    /// Whether something was said that was never spread.
+    pub(crate) const fn has_news(&self) -> bool {
+        self.announced < self.record.stamp.version
+    }
+
     /// The news to spread now: as far back as it fits, or where not even the latest fits, that there is some.
     /// `None` where nothing was ever said.
     pub(crate) fn news(&mut self, now: Instant) -> Option<Broadcast> {
@@ -213,9 +218,11 @@ mod tests {
     fn nothing_is_told_before_anything_was_said_and_an_empty_host_says_so() {
         let (mut own, now) = (own(), Instant::now());
         assert_eq!(own.news(now), None);
-        assert!(own.said().is_none());
+        assert!(own.said().is_none() && !own.has_news());
         assert!(own.say(now, &[], vec![]).0);
+        assert!(own.has_news());
         assert_eq!((delta(&mut own, now).from, delta(&mut own, now).to), (0, 1));
+        assert!(!own.has_news());
         assert!(!own.say(now, &[], vec![]).0, "the same again is no news");
     }
 

@@ -186,7 +186,7 @@ impl Cluster {
         this.paused_until = None;
         let streams = std::mem::take(&mut this.streams);
         if death == Death::Registrar {
-            streams.into_values().for_each(|connection| self.close(host, connection));
+            streams.into_iter().for_each(|(stream, connection)| self.close((host, stream), connection));
         }
     }
 

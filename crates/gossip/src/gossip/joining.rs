@@ -22,9 +22,6 @@ use crate::timers::Wake;
 /// Who has heard nothing from several others for so long is the one that is cut off.
 const SILENCE: Duration = Duration::from_secs(4);
 
-/// A time-out that comes so late means that this process, or its host, stood still.
-const PAUSE: Duration = Duration::from_secs(3);
-
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 const RECONCILE_EVERY: Duration = Duration::from_secs(10);
 const EXCHANGE_EVERY: Duration = Duration::from_secs(10);
@@ -130,7 +127,10 @@ impl Gossip {
         self.timers.set(Wake::Reconcile, now + RECONCILE_EVERY);
         let exchange = self.soon(now, EXCHANGE_EVERY);
         self.timers.set_earlier(Wake::Exchange, exchange);
-        self.timers.set_earlier(Wake::Spread, now);
+        // What did not change while this host was outside, the others know.
+        if self.own.has_news() {
+            self.timers.set_earlier(Wake::Spread, now);
+        }
         self.problems_changed();
         self.settle(now);
     }
@@ -156,7 +156,8 @@ impl Gossip {
         [Wake::Watch, Wake::Reconcile, Wake::Exchange, Wake::Spread].iter().for_each(|wake| self.timers.clear(wake));
     }
 
-    /// Looks whether anything is heard, and adapts to the number of hosts.
+    /// Looks whether anything is heard, and adapts to the number of hosts. After this process stood still, this
+    /// comes before any suspicion that ran out meanwhile.
     pub(super) fn watch(&mut self, now: Instant) {
         let Some(members) = &mut self.members else { return };
         let lost_lately = self.last_loss.is_some_and(|loss| now.saturating_duration_since(loss) < LATELY);
@@ -167,14 +168,6 @@ impl Gossip {
             self.step_outside(now, true);
         } else {
             self.timers.set(Wake::Watch, now + WATCH_EVERY);
-        }
-    }
-
-    /// After standing still, what was about to be judged is out of date.
-    pub(super) fn notice_a_pause(&mut self, now: Instant) {
-        let late = self.timers.next().map(|due| now.saturating_duration_since(due));
-        if late.is_some_and(|late| late >= PAUSE) {
-            self.step_outside(now, true);
         }
     }
 

@@ -188,12 +188,16 @@ impl Cluster {
             Output::OpenStream { stream, to } => self.open(host, stream, to),
             Output::WriteStream { stream, bytes } => {
                 if let Some(connection) = self.hosts[host].streams.get(&stream).copied() {
-                    self.send(host, connection, |connection, to_opener| Event::Data { connection, to_opener, bytes });
+                    self.send((host, stream), connection, |connection, to_opener| Event::Data {
+                        connection,
+                        to_opener,
+                        bytes,
+                    });
                 }
             }
             Output::CloseStream { stream } => {
                 if let Some(connection) = self.hosts[host].streams.remove(&stream) {
-                    self.close(host, connection);
+                    self.close((host, stream), connection);
                 }
             }
             Output::Probe { probe, address } => self.probe(host, probe, address),
@@ -223,9 +227,15 @@ impl Cluster {
     }
 
     /// Sends something from one end of a connection to the other, behind all that was sent before.
-    fn send(&mut self, from: usize, connection: Connection, event: impl FnOnce(Connection, bool) -> Event) {
+    fn send(
+        &mut self,
+        (from, stream): (usize, StreamId),
+        connection: Connection,
+        event: impl FnOnce(Connection, bool) -> Event,
+    ) {
         let Some(ends) = self.connections.get_mut(&connection) else { return };
-        let to_opener = ends[0].host != from;
+        // A host may have a connection to itself.
+        let to_opener = (ends[0].host, ends[0].stream) != (from, Some(stream));
         let there = &mut ends[usize::from(!to_opener)];
         let Some(delay) = self.network.stream(from, there.host) else { return };
         there.last_arrival = there.last_arrival.max(self.now + delay);
@@ -233,8 +243,8 @@ impl Cluster {
         self.push(at, event(connection, to_opener));
     }
 
-    pub(super) fn close(&mut self, host: usize, connection: Connection) {
-        self.send(host, connection, |connection, to_opener| Event::Closed { connection, to_opener });
+    pub(super) fn close(&mut self, end: (usize, StreamId), connection: Connection) {
+        self.send(end, connection, |connection, to_opener| Event::Closed { connection, to_opener });
     }
 
     fn probe(&mut self, host: usize, probe: ProbeId, address: SocketAddr) {

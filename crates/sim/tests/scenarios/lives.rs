@@ -51,6 +51,28 @@ fn a_quick_restart_takes_nothing_away() {
     }
 }
 
+/// foca tells of a quick restart only as a rename.
+#[test]
+fn a_host_that_comes_back_elsewhere_is_known_there_at_once() {
+    for seed in 0..4 {
+        let mut cluster = settled(seed, 8);
+        let name = cluster.name(5).clone();
+        let before = cluster.gossip(1).host(&name).unwrap().address.unwrap();
+        let elsewhere = std::net::SocketAddr::new(before.ip(), before.port() + 1);
+        cluster.kill(5, Death::Registrar);
+        cluster.run_for(SECOND / 2);
+        cluster.start_as(5, name.clone(), elsewhere, START_MS + 100_000);
+        let is_known = |cluster: &Cluster| {
+            let others = cluster.running().filter(|host| *host != 5);
+            others.map(|host| cluster.gossip(host).host(&name).unwrap().address).all(|at| at == Some(elsewhere))
+        };
+        let took = cluster.run_until(20 * SECOND, is_known).expect("known");
+        assert!(took <= 2 * SECOND, "seed {seed}: {took:?}");
+        assert!(cluster.losses().is_empty(), "seed {seed}: {:?}", cluster.losses());
+        agree(&mut cluster, 10 * SECOND);
+    }
+}
+
 #[test]
 fn a_rolling_restart_of_all_hosts_takes_nothing_away() {
     let mut cluster = settled(1, 10);

@@ -160,10 +160,27 @@ fn a_host_that_stood_still_blames_nobody() {
 /// foca falls silent for ever when it has lost everybody.
 #[test]
 fn a_host_that_lost_everybody_goes_on_asking() {
-    let mut cluster = settled(1, 3);
-    cluster.network.partition([(0, 1), (1, 2), (2, 3)]);
-    cluster.run_for(200 * SECOND);
-    cluster.network.heal();
-    let took = agree(&mut cluster, 20 * SECOND);
-    assert!(took <= 12 * SECOND, "{took:?}");
+    for hosts in [2, 3, 5] {
+        let mut cluster = settled(1, hosts);
+        cluster.network.partition((0..hosts).map(|host| (host, host)));
+        cluster.run_for(200 * SECOND);
+        cluster.network.heal();
+        let took = agree(&mut cluster, 20 * SECOND);
+        assert!(took <= 12 * SECOND, "{hosts} hosts: {took:?}");
+    }
+}
+
+/// foca may have lost the others before the silence is long enough to be noticed.
+#[test]
+fn one_of_three_that_is_cut_off_serves_what_it_knew() {
+    for seed in 0..10 {
+        let mut cluster = settled(seed, 3);
+        cluster.run_for(SECOND.mul_f64(f64::from(u32::try_from(seed).unwrap()) / 10.0));
+        cluster.network.partition([(1, 1)]);
+        cluster.run_for(10 * SECOND);
+        assert_eq!(cluster.gossip(1).hosts().filter(|host| host.served).count(), 2, "seed {seed}");
+        assert!(cluster.losses().iter().all(|(observer, ..)| *observer != 1), "seed {seed}");
+        cluster.network.heal();
+        agree(&mut cluster, 20 * SECOND);
+    }
 }
