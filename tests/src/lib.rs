@@ -23,7 +23,9 @@
 //! | requests | [`http`] |
 //! | steady load | [`load`] |
 //! | measurements | [`measure`] |
+//! | how much can be had per second | [`rate`] |
 //! | trace collectors | [`collector`] |
+//! | loads of UDP, and what they cost a proxy | [`datagrams`] |
 //! | control groups of containers | [`cgroup`] |
 //! | waiting for something to become true | [`wait`] |
 //!
@@ -32,6 +34,7 @@
 
 pub mod cgroup;
 pub mod collector;
+pub mod datagrams;
 pub mod host;
 pub mod http;
 pub mod image;
@@ -41,6 +44,7 @@ pub mod namespace;
 pub mod network;
 pub mod parts;
 pub mod process;
+pub mod rate;
 pub mod wait;
 
 pub use host::{Docker, Host, HostBuilder, Proxy};
