@@ -7,12 +7,14 @@ use clap::{Parser, Subcommand, ValueEnum};
 use model::InstanceId;
 
 use crate::admin_socket;
+use crate::explain::Subject;
 
 const EXAMPLES: &str = "\
 Examples:
   shimctl ports                       every published port of this host, and who serves it
   shimctl envoy                       whether Envoy is connected and took everything
   sudo shimctl check                  what is broken on this host, and how to mend it
+  shimctl explain 8080                how a connection to that port goes now
   shimctl services --instances        every instance of every service of the cluster
   shimctl --output json ports | jq -r '.[] | select(.problem) | .problem'
   shimctl --address 127.0.0.1:7778 ports
@@ -67,6 +69,13 @@ pub(crate) enum Command {
 
     /// Lists the cluster's hosts
     Hosts,
+
+    /// Says in plain words how a connection to a port or a service goes now, and what would change if Envoy died
+    Explain {
+        /// The number of a published port or a service port, or a service's name
+        #[arg(value_name = "PORT|SERVICE", value_parser = Subject::parse)]
+        subject: Subject,
+    },
 
     /// Looks for everything that is known to break a set-up, and says how to mend it
     #[command(long_about = CHECK_HELP)]

@@ -11,6 +11,7 @@ mod age;
 mod args;
 mod check;
 mod client;
+mod explain;
 mod keygen;
 mod process;
 mod reannounced;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         Command::Hosts => {
             show(&client, "/api/v1/hosts", args.output, |hosts: &Vec<_>| show_hosts::table_of(hosts, now_ms()))
         }
+        Command::Explain { subject } => explain::run(&client, &subject, args.output),
         Command::Check => check::run(&client, args.output),
         Command::Resync { timeout } => resync::run(&client, timeout, args.output),
         Command::Drain { instance, registrar } => drain(&registrar, &instance),

@@ -11,6 +11,19 @@ use std::time::Instant;
 
 /// A server that lets `answer` do what it likes with each connection, once its request is read.
 fn server(answer: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
+    serve(move |connection, _| answer(connection))
+}
+
+/// A server that answers by the path that is asked for.
+fn routed(answer: impl Fn(&str) -> (&'static str, &'static str) + Send + 'static) -> SocketAddr {
+    serve(move |mut connection, path| {
+        let (status, body) = answer(path);
+        let length = body.len();
+        let _ = write!(connection, "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
+    })
+}
+
+fn serve(answer: impl Fn(TcpStream, &str) + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -18,18 +31,16 @@ fn server(answer: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
             let connection = connection.unwrap();
             let request = BufReader::new(connection.try_clone().unwrap());
             let request: Vec<_> = request.lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
-            assert!(request.is_empty() || request[0].starts_with("GET /api/v1/"), "{request:?}");
-            answer(connection);
+            let path = request.first().and_then(|line| line.strip_prefix("GET ")?.split(' ').next());
+            assert!(request.is_empty() || path.is_some(), "{request:?}");
+            answer(connection, path.unwrap_or_default());
         }
     });
     address
 }
 
 fn answering(status: &'static str, body: &'static str) -> SocketAddr {
-    server(move |mut connection| {
-        let length = body.len();
-        let _ = write!(connection, "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
-    })
+    routed(move |_| (status, body))
 }
 
 fn shimctl(address: SocketAddr, arguments: &[&str]) -> Output {
@@ -224,4 +235,41 @@ fn a_key_is_the_only_word_on_standard_output() {
     assert_eq!((key.len(), key.lines().count()), (45, 1), "32 bytes in base64 and a newline");
     let hint = String::from_utf8(output.stderr).unwrap();
     assert!(hint.contains("0600") && !hint.contains(key.trim()), "{hint}");
+}
+
+const ENVOY: &str = r#"{"connected":true,"node_id":null,"version":"1.40.0","in_sync":true,"capture":"divert",
+"capture_reason":"Docker's firewall is on","capture_problem":null,"resources":{},"nacks":0,"last_nack":null}"#;
+
+/// A registrar with one port, no service, and an Envoy.
+fn registrar() -> SocketAddr {
+    routed(|path| match path {
+        "/api/v1/ports" => ("200 OK", PORTS),
+        "/api/v1/envoy" => ("200 OK", ENVOY),
+        "/readyz" => ("503 Service Unavailable", r#"{"ready":false,"waiting_for":["Docker's first listing"]}"#),
+        _ => ("200 OK", "[]"),
+    })
+}
+
+#[test]
+fn a_port_is_explained_and_what_nobody_knows_is_not() {
+    let address = registrar();
+    let text = String::from_utf8(shimctl(address, &["explain", "8080"]).stdout).unwrap();
+    assert!(text.starts_with("[::]:8080/tcp\n") && text.contains("the shim (process 7) at once"), "{text}");
+    assert_eq!(String::from_utf8(shimctl(address, &["explain", "web"]).stdout).unwrap(), text);
+    let json = shimctl(address, &["--output", "json", "explain", "8080"]).stdout;
+    assert!(json.starts_with(br#"[{"subject":"[::]:8080/tcp","sentences":["#));
+    for unknown in ["81", "db"] {
+        let output = shimctl(address, &["explain", unknown]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("shimctl services"), "{output:?}");
+    }
+    assert_eq!(shimctl(address, &["explain", "70000"]).status.code(), Some(2));
+}
+
+#[test]
+fn check_asks_a_registrar_that_is_not_ready_for_what_it_waits_and_fails() {
+    let output = shimctl(registrar(), &["--output", "json", "check"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let json = String::from_utf8(output.stdout).unwrap();
+    assert!(json.contains("waits for Docker's first listing") && json.contains(r#""hints":["#), "{json}");
 }

@@ -254,6 +254,9 @@ fn hints(facts: &Facts) -> Vec<Finding> {
             "set gossip-listen to another port, such as 0.0.0.0:7947, on all hosts, with the port in every seed",
         ));
     }
+    if let Registrar::Answers(answers) = &facts.registrar {
+        hints.extend(judge_envoy::too_old(answers));
+    }
     if facts.kernel.tcp_migrate_req == Some(0) {
         hints.push(finding(
             "tcp-migrate-req",

@@ -1,0 +1,252 @@
+//! `shimctl explain`: in plain sentences, how a connection to a port or a service goes now, and what would change if
+//! Envoy died. Made of the registrar's answers alone.
+
+use admin_api::{Envoy, Port, ServedBy, Service};
+use serde::Serialize;
+
+use crate::args::Output;
+use crate::client::{Client, ClientError};
+use crate::print;
+use crate::show_ports::published;
+use crate::show_services::{ALIVE, address};
+use crate::table::printable;
+
+/// How many instances are named.
+const NAMED_MAX: usize = 8;
+
+/// What is explained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// A published port or a service port.
+    Port(u16),
+    /// A service of this name, in whatever environment.
+    Service(String),
+}
+
+/// One port or service, explained.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Explanation {
+    /// Which.
+    subject: String,
+    /// What is to be said, in order.
+    sentences: Vec<String>,
+}
+
+/// What the registrar says.
+struct Answers {
+    ports: Vec<Port>,
+    services: Vec<Service>,
+    envoy: Envoy,
+}
+
+/// Asks the registrar and prints the explanation. False where there is nothing to explain.
+///
+/// # Errors
+/// In words: the registrar does not answer, or does not know the subject.
+pub(crate) fn run(client: &Client, subject: &Subject, output: Output) -> Result<bool, String> {
+    let answers = ask(client).map_err(|error| error.to_string())?;
+    let explanations = explain(subject, &answers);
+    if explanations.is_empty() {
+        return Err(match subject {
+            Subject::Port(port) => format!(
+                "no port {port} is published on this host, and no service has it as service port: see `shimctl ports` \
+                 and `shimctl services`"
+            ),
+            Subject::Service(name) => {
+                format!("no service is called {name:?}: see `shimctl ports` and `shimctl services`")
+            }
+        });
+    }
+    match output {
+        Output::Json => print(&serde_json::to_string(&explanations).map_err(|error| error.to_string())?),
+        Output::Table => print(&explanations.iter().map(Explanation::in_words).collect::<Vec<_>>().join("\n")),
+    }
+}
+
+fn ask(client: &Client) -> Result<Answers, ClientError> {
+    Ok(Answers {
+        ports: client.get("/api/v1/ports")?.parse()?,
+        services: client.get("/api/v1/services")?.parse()?,
+        envoy: client.get("/api/v1/envoy")?.parse()?,
+    })
+}
+
+impl Subject {
+    /// A number is a port, all else a service's name.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            let port = text.parse().ok().filter(|port| *port > 0);
+            return port
+                .map(Self::Port)
+                .ok_or_else(|| "expected a port from 1 to 65535, or a service's name".to_owned());
+        }
+        Ok(Self::Service(text.to_owned()))
+    }
+
+    fn is_port(&self, port: &Port) -> bool {
+        match self {
+            Self::Port(number) => port.host_port == *number,
+            Self::Service(name) => port.service_name.as_deref() == Some(name),
+        }
+    }
+
+    fn is_service(&self, service: &Service) -> bool {
+        match self {
+            Self::Port(number) => service.service_port == Some(*number),
+            Self::Service(name) => service.service_name == *name,
+        }
+    }
+}
+
+impl Explanation {
+    fn in_words(&self) -> String {
+        let sentences = self.sentences.iter().map(|sentence| format!("  {}\n", printable(sentence)));
+        format!("{}\n{}", printable(&self.subject), sentences.collect::<String>())
+    }
+}
+
+fn explain(subject: &Subject, answers: &Answers) -> Vec<Explanation> {
+    let ports = answers.ports.iter().filter(|port| subject.is_port(port)).map(|port| of_port(port, &answers.envoy));
+    // A service without a service port is explained by its published ports.
+    let services = answers.services.iter().filter(|service| subject.is_service(service));
+    let services = services.filter_map(|service| of_service(service, service.service_port?, &answers.envoy));
+    ports.chain(services).collect()
+}
+
+fn of_port(port: &Port, envoy: &Envoy) -> Explanation {
+    let sentences = [
+        Some(whose(port)),
+        Some(who_answers(port)),
+        from_elsewhere(port, envoy),
+        Some(if_envoy_died(port)),
+        port.problem.as_ref().map(|problem| format!("Problem: {problem}.")),
+    ];
+    Explanation {
+        subject: published(port.host_address, port.host_port, &port.protocol),
+        sentences: sentences.into_iter().flatten().collect(),
+    }
+}
+
+fn whose(port: &Port) -> String {
+    let number = port.container_port;
+    let Some(container) = &port.container_name else {
+        return format!("It leads to port {number} of a container that the registrar has not found yet.");
+    };
+    let service = port.service_name.as_deref().unwrap_or_default();
+    let environment = match port.environment_name.as_deref() {
+        None | Some("") => String::new(),
+        Some(environment) => format!(" in the environment {environment}"),
+    };
+    format!("It leads to port {number} of the container {container}, which is the service {service}{environment}.")
+}
+
+fn who_answers(port: &Port) -> String {
+    let mode = port.proxy_mode.as_deref().unwrap_or("auto");
+    match port.served_by {
+        ServedBy::Envoy => {
+            let what = match mode {
+                "tcp" => "passes its bytes on, and counts and logs it",
+                "auto" => {
+                    "treats it as http if it begins like that, else passes its bytes on; both are counted and logged"
+                }
+                _ => "passes its requests on, and counts, logs and traces them",
+            };
+            format!("Envoy answers: the kernel gives it every new connection, and it {what} (mode {mode}).")
+        }
+        ServedBy::Pending => "The shim answers and forwards until Envoy listens, which is on its way.".to_owned(),
+        ServedBy::Docker => "Docker's own path serves it: no shim of ours runs for it.".to_owned(),
+        ServedBy::Shim => format!("The shim answers, and forwards as docker-proxy would: {}.", why_the_shim(port)),
+    }
+}
+
+fn why_the_shim(port: &Port) -> &'static str {
+    if port.protocol != "tcp" {
+        "only TCP passes Envoy"
+    } else if port.proxy_mode.as_deref() == Some("none") {
+        "the mode is none"
+    } else {
+        "Envoy does not serve the port, see below"
+    }
+}
+
+/// How it is for connections that do not begin on this host.
+fn from_elsewhere(port: &Port, envoy: &Envoy) -> Option<String> {
+    if port.served_by == ServedBy::Docker {
+        return None;
+    }
+    if port.host_address.is_loopback() {
+        return Some("Only this host itself reaches it.".to_owned());
+    }
+    let is_captured = port.protocol == "tcp" && port.proxy_mode.as_deref() != Some("none");
+    Some(match envoy.capture.as_str() {
+        "divert" if is_captured => {
+            "From other hosts it is the same: where Docker's firewall would lead them past, they are diverted here."
+                .to_owned()
+        }
+        "off" => format!("From other hosts: {}.", envoy.capture_reason),
+        "left-alone" => {
+            format!("From other hosts Docker's own rules lead straight to the container: {}.", envoy.capture_reason)
+        }
+        _ => "From other hosts Docker's own rules lead straight to the container.".to_owned(),
+    })
+}
+
+fn if_envoy_died(port: &Port) -> String {
+    match (port.served_by, port.shim_pid) {
+        (ServedBy::Envoy, Some(pid)) => format!(
+            "If Envoy died, the kernel would give new connections to the shim (process {pid}) at once, and it would \
+             forward them unseen; those that are open through Envoy would end."
+        ),
+        (ServedBy::Envoy, None) => {
+            "If Envoy died, nobody would take its place, since the shim is gone: restart the container.".to_owned()
+        }
+        (ServedBy::Pending, _) => "If Envoy died, the shim would go on.".to_owned(),
+        (ServedBy::Shim | ServedBy::Docker, _) => "If Envoy died, nothing would change.".to_owned(),
+    }
+}
+
+fn of_service(service: &Service, port: u16, envoy: &Envoy) -> Option<Explanation> {
+    let environment = match service.environment_name.as_str() {
+        "" => String::new(),
+        environment => format!(" in the environment {environment}"),
+    };
+    let (alive, others): (Vec<_>, Vec<_>) =
+        service.instances.iter().partition(|instance| instance.status == ALIVE && instance.address.is_some());
+    let named = |instances: &[&admin_api::Instance], word: &dyn Fn(&admin_api::Instance) -> String| {
+        let names = instances.iter().take(NAMED_MAX).map(|instance| format!("{} {}", instance.id, word(instance)));
+        let more = instances.len().saturating_sub(NAMED_MAX);
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        names.collect::<Vec<_>>().join(", ") + &more
+    };
+    let mut sentences = vec![if envoy.connected {
+        format!("A connection to a service address at port {port} comes to the Envoy of the host that it begins on.")
+    } else {
+        format!(
+            "No Envoy is connected on this host: whether port {port} of a service address is answered here is not known."
+        )
+    }];
+    sentences.push(match alive.len() {
+        0 => "No instance is alive, so requests fail until one is.".to_owned(),
+        _ => format!(
+            "Envoy gives it to one of these: {}.",
+            named(&alive, &|instance| { format!("at {}", address(instance).unwrap_or_default()) })
+        ),
+    });
+    if !others.is_empty() {
+        sentences
+            .push(format!("These get nothing new: {}.", named(&others, &|instance| format!("({})", instance.status))));
+    }
+    sentences.push(
+        "If this host's Envoy died, service ports would not be answered on this host until it is back; published ports would."
+            .to_owned(),
+    );
+    sentences.extend(service.problem.as_ref().map(|problem| format!("Problem: {problem}.")));
+    Some(Explanation {
+        subject: format!("service {}{environment}, service port {port}", service.service_name),
+        sentences,
+    })
+}
+
+#[cfg(test)]
+#[path = "explain_tests.rs"]
+mod tests;

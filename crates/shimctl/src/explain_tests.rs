@@ -1,0 +1,111 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::show_ports::tests::port;
+use crate::show_services::tests::{instance, service};
+
+fn envoy(capture: &str, capture_reason: &str) -> Envoy {
+    Envoy {
+        connected: true,
+        node_id: None,
+        version: None,
+        in_sync: true,
+        capture: capture.to_owned(),
+        capture_reason: capture_reason.to_owned(),
+        capture_problem: None,
+        resources: BTreeMap::new(),
+        nacks: 0,
+        last_nack: None,
+    }
+}
+
+fn web(served_by: ServedBy) -> Port {
+    Port {
+        container_name: Some("happy_turing".to_owned()),
+        service_name: Some("web".to_owned()),
+        environment_name: Some("test".to_owned()),
+        proxy_mode: Some("http".to_owned()),
+        served_by,
+        ..port("0.0.0.0:8080", "tcp", Some(17), 0)
+    }
+}
+
+/// All that is said of one port.
+fn said(port: Port, envoy: Envoy) -> String {
+    let answers = Answers { ports: vec![port], services: Vec::new(), envoy };
+    explain(&Subject::Port(8080), &answers).iter().map(Explanation::in_words).collect()
+}
+
+#[test]
+fn a_port_that_envoy_serves_is_explained_with_what_its_death_would_change() {
+    let expected = "\
+0.0.0.0:8080/tcp
+  It leads to port 80 of the container happy_turing, which is the service web in the environment test.
+  Envoy answers: the kernel gives it every new connection, and it passes its requests on, and counts, logs and traces them (mode http).
+  From other hosts it is the same: where Docker's firewall would lead them past, they are diverted here.
+  If Envoy died, the kernel would give new connections to the shim (process 17) at once, and it would forward them unseen; those that are open through Envoy would end.
+";
+    assert_eq!(said(web(ServedBy::Envoy), envoy("divert", "the firewall is on")), expected);
+}
+
+#[test]
+fn where_others_are_led_past_envoy_the_reason_is_said() {
+    let text = said(web(ServedBy::Envoy), envoy("left-alone", "DOCKER-USER holds 1 rule of yours"));
+    assert!(text.contains("straight to the container: DOCKER-USER holds 1 rule of yours."), "{text}");
+    let none = Port { proxy_mode: Some("none".to_owned()), ..web(ServedBy::Shim) };
+    let text = said(none, envoy("divert", "the firewall is on"));
+    assert!(text.contains("the mode is none.") && text.contains("straight to the container.\n"), "{text}");
+    let local = Port { host_address: "127.0.0.1".parse().unwrap(), ..web(ServedBy::Envoy) };
+    assert!(said(local, envoy("divert", "")).contains("Only this host itself reaches it."));
+}
+
+#[test]
+fn a_port_that_the_shim_serves_says_why_and_what_is_wrong() {
+    let udp = Port { protocol: "udp".to_owned(), ..web(ServedBy::Shim) };
+    let text = said(udp, envoy("off", "Docker's firewall is off"));
+    assert!(text.contains("only TCP passes Envoy") && text.contains("nothing would change"), "{text}");
+    let alone = Port { problem: Some("no Envoy is connected".to_owned()), ..web(ServedBy::Shim) };
+    let text = said(alone, envoy("off", "Docker's firewall is off"));
+    assert!(text.contains("see below") && text.ends_with("Problem: no Envoy is connected.\n"), "{text}");
+}
+
+#[test]
+fn a_port_whose_shim_was_killed_has_nobody_behind_envoy() {
+    let text = said(Port { shim_pid: None, ..web(ServedBy::Envoy) }, envoy("off", "Docker's firewall is off"));
+    assert!(text.contains("nobody would take its place"), "{text}");
+}
+
+#[test]
+fn a_service_names_who_gets_requests_and_who_does_not() {
+    let instances = vec![instance("a/0123456789ab", "alive"), instance("b/0123456789ab", "unhealthy")];
+    let services = vec![service("web", Some(9500), instances), service("web", None, Vec::new())];
+    let answers = Answers { ports: Vec::new(), services, envoy: envoy("off", "") };
+    let expected = "\
+service web in the environment test, service port 9500
+  A connection to a service address at port 9500 comes to the Envoy of the host that it begins on.
+  Envoy gives it to one of these: a/0123456789ab at 10.0.0.1:8000.
+  These get nothing new: b/0123456789ab (unhealthy).
+  If this host's Envoy died, service ports would not be answered on this host until it is back; published ports would.
+";
+    for subject in [Subject::Service("web".to_owned()), Subject::Port(9500)] {
+        let said: String = explain(&subject, &answers).iter().map(Explanation::in_words).collect();
+        assert_eq!(said, expected);
+    }
+}
+
+#[test]
+fn a_service_with_many_instances_names_some() {
+    let many = (0..20).map(|number| instance(&format!("h{number}/0123456789ab"), "alive")).collect();
+    let answers = Answers { ports: Vec::new(), services: vec![service("web", Some(1), many)], envoy: envoy("off", "") };
+    let said: String = explain(&Subject::Port(1), &answers).iter().map(Explanation::in_words).collect();
+    assert!(said.contains("h7/0123456789ab at 10.0.0.1:8000 and 12 more."), "{said}");
+}
+
+#[test]
+fn a_number_is_a_port_and_all_else_a_service() {
+    assert_eq!(Subject::parse("8080"), Ok(Subject::Port(8080)));
+    assert_eq!(Subject::parse("web"), Ok(Subject::Service("web".to_owned())));
+    for bad in ["0", "65536"] {
+        assert!(Subject::parse(bad).is_err(), "{bad}");
+    }
+}
