@@ -1,0 +1,59 @@
+//! Envoy: not there, under another user, without a right that it needs.
+
+use std::process::Command;
+
+use lab::process::Process;
+use lab::{Docker, Host, Lab, parts};
+use nix::sys::signal::Signal;
+
+use crate::{await_health, await_problem, one_setting};
+
+#[test]
+fn an_envoy_that_is_gone_is_found() {
+    let lab = Lab::of_this_test();
+    let host = one_setting(&lab, "a", Docker::Current).start();
+    host.end_envoy(Signal::SIGKILL);
+    await_problem(&host, "envoy", &["no Envoy runs"]);
+    host.start_envoy();
+    await_health(&host);
+}
+
+#[test]
+fn an_envoy_that_looks_for_the_registrar_elsewhere_is_found() {
+    let lab = Lab::of_this_test();
+    let host = one_setting(&lab, "a", Docker::Current).start();
+    let elsewhere = ["--envoy-user", "65534", "--xds-listen", "unix:/run/envoy-docker-shim/elsewhere.sock"];
+    let _registrar = another_registrar(&lab, &host, &elsewhere);
+    await_problem(&host, "envoy", &["is not connected to the registrar", "envoy.yaml"]);
+}
+
+#[test]
+fn an_envoy_under_another_user_is_found() {
+    let lab = Lab::of_this_test();
+    let host = one_setting(&lab, "a", Docker::Current).start();
+    let _registrar = another_registrar(&lab, &host, &["--envoy-user", "12345"]);
+    await_problem(&host, "envoy-user", &["runs as uid 65534", "uid 12345", "envoy-user: 65534"]);
+}
+
+/// A registrar with other settings, in the place of the host's.
+fn another_registrar(lab: &Lab, host: &Host, arguments: &[&str]) -> Process {
+    host.end_registrar(Signal::SIGTERM);
+    let mut command = Command::new(parts::ours("envoy-docker-registrar"));
+    command.args(arguments);
+    let log = lab.logs().join("another-registrar.log");
+    Process::start("another registrar", host.namespace(), &mut command, &log)
+}
+
+#[test]
+fn an_envoy_that_may_not_serve_low_ports_is_found() {
+    let lab = Lab::of_this_test();
+    let host = one_setting(&lab, "a", Docker::Current).start();
+    let id = host.run_web(&["-p", "80:80"]);
+    await_problem(&host, "envoy-capability", &["port 80 is published", "CAP_NET_BIND_SERVICE"]);
+    await_problem(&host, "envoy-sync", &["it rejected port/", "Permission denied"]);
+    host.namespace().run("sysctl", &["-w", "net.ipv4.ip_unprivileged_port_start=80"]);
+    host.docker(&["rm", "-f", &id]);
+    host.run_web(&["-p", "80:80"]);
+    host.await_served_by_envoy(80);
+    await_health(&host);
+}

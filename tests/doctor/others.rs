@@ -1,0 +1,53 @@
+//! What ports, services and hosts say of themselves.
+
+use lab::{Docker, Lab};
+use nix::sys::signal::Signal;
+
+use crate::{await_finding, await_health, await_problem, one_setting};
+
+#[test]
+fn a_wrong_label_is_found() {
+    let lab = Lab::of_this_test();
+    let host = one_setting(&lab, "a", Docker::Current).start();
+    host.run_web(&["-p", "8080:80", "-l", "ProxyMode=grpc"]);
+    await_problem(&host, "port", &["0.0.0.0:8080/tcp, [::]:8080/tcp", "ProxyMode"]);
+}
+
+#[test]
+fn a_service_address_that_the_host_does_not_have_is_found() {
+    let lab = Lab::of_this_test();
+    let host = one_setting(&lab, "a", Docker::Current).start();
+    host.run_web(&["-p", "8080:80", "-l", "ServicePort_80=9500"]);
+    await_problem(&host, "cluster", &["192.168.168.168", "dev lo"]);
+    host.namespace().run("ip", &["address", "add", "192.168.168.168", "dev", "lo"]);
+    await_health(&host);
+}
+
+#[test]
+fn two_hosts_of_one_name_and_a_host_that_is_down_are_found() {
+    let lab = Lab::of_this_test();
+    let host = |name: &str, arguments: &[&str]| {
+        let all = [&["--insecure-gossip"], arguments].concat();
+        one_setting(&lab, name, Docker::Current).registrar_arguments(&all).without_envoy().start()
+    };
+    let first = host("a", &[]);
+    let seed = first.address().to_string();
+    let other = host("b", &["--seed", &seed]);
+    let twin = host("c", &["--seed", &seed, "--host-name", "b"]);
+    await_problem(&twin, "cluster", &["is called b too", "--host-name"]);
+    await_problem(&other, "cluster", &["is called b too", "--host-name"]);
+    twin.end_registrar(Signal::SIGTERM);
+    other.end_registrar(Signal::SIGKILL);
+    await_problem(&first, "cluster", &["host b is down"]);
+}
+
+#[test]
+fn connections_that_an_envoy_loses_when_it_dies_are_a_hint() {
+    let lab = Lab::of_this_test();
+    let host = one_setting(&lab, "a", Docker::Current).start();
+    let set = |value| host.namespace().run("sysctl", &["-w", &format!("net.ipv4.tcp_migrate_req={value}")]);
+    set(0);
+    await_finding(&host, "hints", "tcp-migrate-req", &["net.ipv4.tcp_migrate_req=1"]);
+    set(1);
+    assert!(!host.shimctl(&["check"]).contains("tcp-migrate-req"));
+}
