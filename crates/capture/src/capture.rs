@@ -371,6 +371,8 @@ impl Capture {
 
     /// Takes the table away, for good: Docker's own path serves from this moment. Nothing of ours is left.
     ///
+    /// Connections to service ports that are under way end, where no other table translates addresses either.
+    ///
     /// # Errors
     /// The kernel refused; the table is still there, and has an effect until its lease ends.
     pub fn remove_for_good(&mut self, now: Instant) -> Result<(), NetfilterError> {
@@ -378,8 +380,7 @@ impl Capture {
         self.set_services([]);
         let Ok(socket) = &self.socket else { return Ok(()) };
         self.table.doubt();
-        let nothing = Wanted { ports: Part::These(&NONE), services: Part::These(&NONE) };
-        self.table.bring_to(socket, &nothing, None, now)
+        self.table.bring_to(socket, &Wanted::NOTHING_EVER, None, now)
     }
 }
 
@@ -392,14 +393,14 @@ fn wanted<'a>(
     services: Option<&'a BTreeSet<Element>>,
 ) -> Wanted<'a> {
     if asked == Asked::None {
-        return Wanted { ports: Part::These(&NONE), services: Part::These(&NONE) };
+        return Wanted::NOTHING_EVER;
     }
     let ports = match choice.mode {
         _ if !knows_ports => Part::Keep,
         Mode::Divert => Part::These(ports),
         Mode::Off | Mode::LeftAlone => Part::These(&NONE),
     };
-    Wanted { ports, services: services.map_or(Part::Keep, Part::These) }
+    Wanted { ports, services: services.map_or(Part::Keep, Part::These), is_final: false }
 }
 
 fn services_obstacle(error: &NetfilterError) -> String {

@@ -43,14 +43,20 @@ pub(crate) enum Part<'a> {
     These(&'a BTreeSet<Element>),
 }
 
-/// What the table should hold. Without an element there is no table.
+/// What the table should hold.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted<'a> {
     pub(crate) ports: Part<'a>,
     pub(crate) services: Part<'a>,
+    /// Whether the table may go although connections were captured.
+    pub(crate) is_final: bool,
 }
 
 impl<'a> Wanted<'a> {
+    /// Not even a table for the connections that are under way.
+    pub(crate) const NOTHING_EVER: Self =
+        Self { ports: Part::These(&NONE), services: Part::These(&NONE), is_final: true };
+
     const fn part(&self, element: &Element) -> Part<'a> {
         if element.is_service() { self.services } else { self.ports }
     }
@@ -89,14 +95,15 @@ enum Step {
 
 /// What turns what is `known` into what is `wanted`. Of a table that is there, only the elements in `touched` are looked
 /// at; all, where that is `None`.
-fn step(known: &Known, wanted: &Wanted<'_>, touched: Option<&BTreeSet<Element>>) -> Step {
+fn step(known: &Known, wanted: &Wanted<'_>, is_kept: bool, touched: Option<&BTreeSet<Element>>) -> Step {
     let present = match known {
         Known::Present(present) => present,
         Known::Nothing | Known::Broken | Known::Absent => &NONE,
     };
+    let is_wanted = is_kept || wanted.is_any(present);
     match known {
-        Known::Absent if !wanted.is_any(present) => Step::Nothing,
-        _ if !wanted.is_any(present) => Step::Delete,
+        Known::Absent if !is_wanted => Step::Nothing,
+        _ if !is_wanted => Step::Delete,
         Known::Nothing | Known::Broken | Known::Absent => Step::Build,
         Known::Present(present) => {
             let adds = |element: &&Element| wanted.adds(element) && !present.contains(element);
@@ -120,11 +127,14 @@ pub(crate) struct Table {
     known: Known,
     /// When the lease began last, if there is a table of our making.
     leased_at: Option<Instant>,
+    /// Whether connections may be under way that were captured. Where no chain of type nat is left, the kernel stops
+    /// translating those, and they would hang: so an empty table stays.
+    has_captured: bool,
 }
 
 impl Table {
     pub(crate) const fn new() -> Self {
-        Self { known: Known::Nothing, leased_at: None }
+        Self { known: Known::Nothing, leased_at: None, has_captured: false }
     }
 
     /// Somebody else changed it.
@@ -161,7 +171,9 @@ impl Table {
             if self.is_in_doubt() {
                 self.known = read_back::read_table(socket)?.into();
             }
-            result = self.take(socket, step(&self.known, wanted, touched), wanted, now);
+            self.note_captures(touched);
+            let is_kept = self.has_captured && !wanted.is_final;
+            result = self.take(socket, step(&self.known, wanted, is_kept, touched), wanted, now);
             match &result {
                 Ok(()) => return Ok(()),
                 // Not there, or there already: not as it was known.
@@ -171,6 +183,16 @@ impl Table {
         }
         self.doubt();
         result
+    }
+
+    /// Remembers that there are service ports. Of a table that is known already, only the touched can be new.
+    fn note_captures(&mut self, touched: Option<&BTreeSet<Element>>) {
+        if let (Known::Present(present), false) = (&self.known, self.has_captured) {
+            self.has_captured = match touched {
+                Some(touched) => touched.iter().any(|element| element.is_service() && present.contains(element)),
+                None => present.iter().any(Element::is_service),
+            };
+        }
     }
 
     fn take(
@@ -229,6 +251,10 @@ mod tests {
     use super::*;
     use model::{Protocol, PublishedPort};
 
+    fn step(known: &Known, wanted: &Wanted<'_>, touched: Option<&BTreeSet<Element>>) -> Step {
+        super::step(known, wanted, false, touched)
+    }
+
     fn elements(ports: &[u16]) -> BTreeSet<Element> {
         let published = |port| PublishedPort { address: [0, 0, 0, 0].into(), port, protocol: Protocol::Tcp };
         ports.iter().map(|port| Element::of(&published(*port)).unwrap()).collect()
@@ -242,8 +268,8 @@ mod tests {
         elements(ports).into_iter().collect()
     }
 
-    const NOTHING: Wanted<'_> = Wanted { ports: Part::These(&NONE), services: Part::These(&NONE) };
-    const KEEP: Wanted<'_> = Wanted { ports: Part::Keep, services: Part::Keep };
+    const NOTHING: Wanted<'_> = Wanted { ports: Part::These(&NONE), services: Part::These(&NONE), is_final: false };
+    const KEEP: Wanted<'_> = Wanted { ports: Part::Keep, services: Part::Keep, is_final: false };
 
     fn ports(ports: &BTreeSet<Element>) -> Wanted<'_> {
         Wanted { ports: Part::These(ports), ..NOTHING }
@@ -282,6 +308,13 @@ mod tests {
         let present = Known::Present(elements(&[80]));
         let change = Step::Change { add: services(&[9500]).into_iter().collect(), remove: list(&[80]) };
         assert_eq!(step(&present, &wanted, None), change);
+    }
+
+    #[test]
+    fn a_table_that_connections_may_need_stays_empty() {
+        let change = Step::Change { add: vec![], remove: services(&[9500]).into_iter().collect() };
+        assert_eq!(super::step(&Known::Present(services(&[9500])), &NOTHING, true, None), change);
+        assert_eq!(super::step(&Known::Present(NONE.clone()), &NOTHING, true, None), Step::Nothing);
     }
 
     #[test]

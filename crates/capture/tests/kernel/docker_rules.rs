@@ -202,5 +202,11 @@ fn in_a_process_without_net_admin() {
         assert_eq!(choice.mode, Mode::LeftAlone, "{choice:?}");
         assert!(choice.reason.contains("CAP_NET_ADMIN"), "{}", choice.reason);
         assert_eq!(choice.problem.is_some(), has_problem);
+        assert!(capture.try_services().unwrap_err().contains("CAP_NET_ADMIN"));
+        capture.set_services([([192, 168, 168, 168].into(), 9500)]);
+        capture.tick(Instant::now() + Duration::from_secs(5));
+        assert!(capture.services_problem().unwrap().contains("CAP_NET_ADMIN"));
     }
+    let refused = capture::AssignedAddress::assign([192, 168, 168, 168].into()).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
 }

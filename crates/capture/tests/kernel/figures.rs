@@ -67,3 +67,33 @@ fn looking_at_dockers_rules_for_a_thousand_ports_takes_milliseconds() {
         assert!(again < Duration::from_millis(500), "{again:?}");
     });
 }
+
+#[test]
+fn one_more_service_port_costs_the_same_whatever_their_number() {
+    let address = [192, 168, 168, 168].into();
+    let [few, many] = [10, 10_000].map(|number: u16| {
+        Namespace::new().within(|| {
+            let mut capture = Capture::new(Asked::Auto);
+            capture.set_services((1..=number).map(|port| (address, port)));
+            let build = timed(|| capture.tick(Instant::now()));
+            let mut times: Vec<_> = (0..101)
+                .map(|_| {
+                    timed(|| {
+                        capture.add_service(address, 60_000);
+                        capture.tick(Instant::now());
+                        capture.remove_service(address, 60_000);
+                        capture.tick(Instant::now());
+                    }) / 2
+                })
+                .collect();
+            times.sort();
+            let same = timed(|| {
+                capture.set_services((1..=number).map(|port| (address, port)));
+                capture.tick(Instant::now())
+            });
+            println!("{number} service ports: build {build:?}, one more {:?}, set the same again {same:?}", times[50]);
+            times[50]
+        })
+    });
+    assert!(many < 10 * few + Duration::from_millis(1), "{few:?} with 10 service ports, {many:?} with 10,000");
+}

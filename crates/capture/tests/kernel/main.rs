@@ -3,9 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+mod addresses;
 mod docker_rules;
 mod figures;
 mod namespace;
 mod notices;
+mod services;
 mod table;
 mod traffic;
