@@ -1,0 +1,151 @@
+//! Strangers, liars, and networks that fail.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use lab::{Host, Lab, eventually};
+
+use crate::rig::{
+    SPREAD, await_agreement, await_answers, await_instances, cluster, instances, key_file, member, plain, run_web_9500,
+    url,
+};
+
+/// Names of the hosts that a host lists.
+fn known(host: &Host) -> Vec<String> {
+    let hosts = host.api("hosts");
+    let names = hosts.as_array().into_iter().flatten().filter_map(|host| host["name"].as_str());
+    names.map(str::to_owned).collect()
+}
+
+/// What a host says is wrong with its own part in the cluster.
+fn problem(host: &Host) -> String {
+    let hosts = host.api("hosts");
+    let own = hosts.as_array().into_iter().flatten().find(|listed| listed["name"] == host.name());
+    own.and_then(|own| own["problem"].as_str()).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_host_with_another_key_is_neither_heard_nor_told() {
+    let lab = Lab::of_this_test();
+    let hosts = plain(&lab, &["a", "b"]);
+    let own = run_web_9500(&hosts[0]);
+    let other_key = key_file(&lab, "other.key").display().to_string();
+    let stranger = member(&lab, "stranger", &other_key).start();
+    let theirs = run_web_9500(&stranger);
+    await_instances(&hosts, 9500, 1, "alive");
+    await_answers(&stranger, &url(9500), &[&theirs]);
+    std::thread::sleep(Duration::from_secs(2));
+    for host in &hosts {
+        await_answers(host, &url(9500), &[&own]);
+        assert_eq!(known(host), ["a", "b"]);
+    }
+    assert_eq!(known(&stranger), ["stranger"]);
+}
+
+#[test]
+fn addresses_that_are_not_the_announcers_own_are_not_used_and_named() {
+    let lab = Lab::of_this_test();
+    let file = lab.logs().join("static.yaml");
+    let path = file.display().to_string();
+    let hosts = cluster(&lab, &["a", "b", "liar"], |host, name| match name {
+        "liar" => host.registrar_arguments(&["--static-services", &path]),
+        _ => host,
+    });
+    let own = run_web_9500(&hosts[2]);
+    // Loopback is refused by the announcer itself already.
+    let loopback = "127.0.0.1".to_owned();
+    let bad = ["192.168.168.168".to_owned(), hosts[0].address().to_string(), hosts[1].address().to_string()];
+    let check = "{kind: AlwaysSuccessful}";
+    let entry = |(number, address): (usize, &String)| {
+        format!(
+            "- {{name: web, check: {check}, ports: [{{port: {}, service-port: 9500, address: {address}}}]}}\n",
+            7000 + number
+        )
+    };
+    fs::write(&file, bad.iter().chain([&loopback]).enumerate().map(entry).collect::<String>())
+        .expect("the folder of logs can be written");
+    for host in &hosts[..2] {
+        eventually("every bad address is named", SPREAD, || {
+            let said = problem(host);
+            let missing = |bad: &&String| !said.contains(&format!("host liar announces instances at {bad}"));
+            let missing: Vec<_> = bad.iter().filter(missing).collect();
+            if missing.is_empty() { Ok(()) } else { Err(format!("{}: {missing:?}: {said}", host.name())) }
+        });
+        await_answers(host, &url(9500), &[&own]);
+    }
+}
+
+/// Cuts a machine off from all others, or takes that back.
+fn set_cable(host: &Host, up: bool) {
+    host.namespace().run("ip", &["link", "set", "eth0", if up { "up" } else { "down" }]);
+    if up {
+        // The route went with the link.
+        host.namespace().run("ip", &["route", "replace", "default", "via", "10.77.0.254"]);
+    }
+}
+
+#[test]
+fn both_sides_of_a_partition_serve_what_they_reach_and_heal() {
+    let lab = Lab::of_this_test();
+    let hosts = plain(&lab, &["a", "b", "c"]);
+    let ids: Vec<_> = hosts.iter().map(run_web_9500).collect();
+    let all: Vec<_> = ids.iter().map(String::as_str).collect();
+    hosts.iter().for_each(|host| await_answers(host, &url(9500), &all));
+    let cut = Instant::now();
+    set_cable(&hosts[2], false);
+    eventually("the two withdraw the third", Duration::from_secs(30), || {
+        let counts: Vec<_> = hosts[..2].iter().map(|host| instances(host, 9500).len()).collect();
+        if counts == [2, 2] { Ok(()) } else { Err(format!("{counts:?}")) }
+    });
+    let withdrawn = cut.elapsed();
+    for host in &hosts[..2] {
+        await_answers(host, &url(9500), &all[..2]);
+    }
+    // The one that is alone goes on with what it knew, and answers with what it reaches.
+    await_answers(&hosts[2], &url(9500), &all[2..]);
+    hosts[1].docker(&["rm", "-f", &ids[1]]);
+    let healed = Instant::now();
+    set_cable(&hosts[2], true);
+    eventually("all agree again", Duration::from_secs(60), || {
+        let listed: Vec<_> = hosts.iter().map(|host| instances(host, 9500)).collect();
+        if listed.iter().all(|list| list.len() == 2 && *list == listed[0]) {
+            Ok(())
+        } else {
+            Err(format!("{listed:?}"))
+        }
+    });
+    println!("withdrawn after {withdrawn:?}, healed after {:?}", healed.elapsed());
+    hosts.iter().for_each(|host| await_answers(host, &url(9500), &[&ids[0], &ids[2]]));
+    await_agreement(&hosts);
+}
+
+fn lose_a_fifth_of_the_datagrams(host: &Host) {
+    let nft = |arguments: &[&str]| drop(host.namespace().run("nft", arguments));
+    nft(&["add", "table", "ip", "loss"]);
+    for hook in ["input", "output"] {
+        let chain = format!("{{ type filter hook {hook} priority 0; }}");
+        nft(&["add", "chain", "ip", "loss", hook, &chain]);
+        let rule = "udp dport 7946 numgen random mod 100 < 20 counter drop";
+        nft(&[&["add", "rule", "ip", "loss", hook][..], &rule.split(' ').collect::<Vec<_>>()].concat());
+    }
+}
+
+#[test]
+fn a_host_that_loses_a_fifth_of_its_datagrams_stays_and_learns_every_change() {
+    let lab = Lab::of_this_test();
+    let hosts = plain(&lab, &["a", "b", "lossy"]);
+    lose_a_fifth_of_the_datagrams(&hosts[2]);
+    let own = run_web_9500(&hosts[2]);
+    await_instances(&hosts, 9500, 1, "alive");
+    for _ in 0..3 {
+        let id = run_web_9500(&hosts[0]);
+        await_instances(&hosts, 9500, 2, "alive");
+        hosts[0].docker(&["rm", "-f", &id]);
+        await_instances(&hosts, 9500, 1, "alive");
+    }
+    for host in &hosts {
+        assert_eq!(known(host), ["a", "b", "lossy"]);
+        await_answers(host, &url(9500), &[&own]);
+    }
+    await_agreement(&hosts);
+}
