@@ -173,7 +173,8 @@ fn egress(facts: &Facts) -> Vec<Finding> {
         problems.push(finding(
             "egress",
             "Docker's firewall is off (\"iptables\": false), and no rule masquerades containers' connections: they can't reach other hosts",
-            "take \"iptables\": false out of /etc/docker/daemon.json, which is no longer needed, and systemctl restart docker",
+            "take \"iptables\": false out of /etc/docker/daemon.json, which is not needed, and systemctl restart docker; \
+             or systemctl enable --now envoy-docker-egress",
         ));
     }
     problems
