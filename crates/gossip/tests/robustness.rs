@@ -7,10 +7,10 @@ use proptest::prelude::*;
 use rand::SeedableRng as _;
 
 fn host() -> Gossip {
-    let address = "10.0.0.1:7946".parse().unwrap();
+    let address = "10.0.0.1:7946".parse().expect("an address");
     let config = Config {
-        host: "host-1".parse().unwrap(),
-        cluster: "default".parse().unwrap(),
+        host: "host-1".parse().expect("a name"),
+        cluster: "default".parse().expect("a name"),
         keys: KeyRing::insecure(),
         address,
         own_addresses: vec![address.ip()],
