@@ -64,6 +64,7 @@ fn set_up(story: &Story) -> Stage {
     let host = lab
         .host("demo")
         .docker(DOCKER)
+        .firewall()
         .envoy_user(user)
         .registrar_arguments(&["--trace-collector", OTLP_ADDRESS])
         .start();
@@ -103,6 +104,7 @@ fn start(stage: &Stage, story: &Story, port: u16, command: &str) {
     stage.host.await_served_by_envoy(port);
     let milliseconds = returned.elapsed().as_millis();
     story.output(&id[..12]);
+    stage.host.await_program(&id);
     let when = if milliseconds == 0 {
         "before docker returned".to_owned()
     } else {
@@ -123,8 +125,19 @@ fn greeting(stage: &Stage) -> String {
     line
 }
 
+/// What the registrar does about Docker's firewall, once it does something.
+fn capture(stage: &Stage) -> String {
+    eventually("traffic from other hosts is diverted to Envoy", Duration::from_secs(5), || {
+        let printed = stage.host.shimctl(&["envoy"]);
+        let line = printed.lines().find(|line| line.starts_with("Capture")).unwrap_or_default().to_owned();
+        if line.contains("divert:") { Ok(line) } else { Err(printed) }
+    })
+}
+
 fn ask_http(stage: &Stage, story: &Story) {
-    story.step("Requests, from another machine");
+    story.step("Requests, from another machine, with Docker's firewall on");
+    story.command("shimctl envoy | grep Capture");
+    story.output(&capture(stage));
     let before = requests_counted(stage);
     let v4 = format!("http://{}:{WEB}/hello", stage.host.address());
     let v6 = format!("http://[{}]:{WEB}/hello", stage.host.address6());
