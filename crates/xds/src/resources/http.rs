@@ -104,6 +104,7 @@ fn transparent() -> HttpConnectionManager {
         normalize_path: boolean(false),
         merge_slashes: false,
         path_with_escaped_slashes_action: PathWithEscapedSlashesAction::KeepUnchanged.into(),
+        local_reply_config: Some(retry::failures()),
         ..Default::default()
     }
 }

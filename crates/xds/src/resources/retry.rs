@@ -3,9 +3,19 @@
 //! Twice is never what an application sees of a request that may change something: such a request goes on to
 //! another instance only if no connection came about, or if nothing of it was sent. A request that is safe by HTTP's
 //! own word (`GET`, `HEAD`, `OPTIONS`) goes on as long as no answer has begun.
+//!
+//! On another host an instance is reached through its published port, where that host's Envoy listens: it takes the
+//! connection, and finds only then that the container is gone. Its own 503 is not the application's, so it says in a
+//! header ([`FAILURE`]) how far it came, and the request goes on as if there had been no Envoy between.
 
+use envoy_types::pb::envoy::config::accesslog::v3::{AccessLogFilter, ResponseFlagFilter, access_log_filter};
+use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
+use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
 use envoy_types::pb::envoy::config::route::v3::retry_policy::{RetryHostPredicate, retry_host_predicate};
 use envoy_types::pb::envoy::config::route::v3::{HeaderMatcher, RetryPolicy, header_matcher};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
+    LocalReplyConfig, ResponseMapper,
+};
 use envoy_types::pb::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
 use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher};
 use envoy_types::util::pack_any;
@@ -23,14 +33,44 @@ const UNSEEN: &str = "connect-failure,refused-stream,reset-before-request";
 /// Before an answer has begun. `reset` is a connection that ended, too.
 const UNANSWERED: &str = "connect-failure,refused-stream,reset";
 
+/// The header by which a port says that an answer is Envoy's own, because the application gave none.
+const FAILURE: &str = "x-shim-failure";
+/// No connection came about.
+const NOT_CONNECTED: &str = "not-connected";
+/// The connection ended before an answer began.
+const NOT_ANSWERED: &str = "not-answered";
+
 /// For requests that change nothing.
 pub(super) fn of_safe_requests() -> RetryPolicy {
-    policy(UNANSWERED)
+    policy(UNANSWERED, &[NOT_CONNECTED, NOT_ANSWERED])
 }
 
 /// For all other requests.
 pub(super) fn of_any_request() -> RetryPolicy {
-    policy(UNSEEN)
+    policy(UNSEEN, &[NOT_CONNECTED])
+}
+
+/// What a port says with answers that are Envoy's own.
+pub(super) fn failures() -> LocalReplyConfig {
+    // Envoy's flags: UF is a failed connection, UC one that ended, UR one that was reset.
+    let mappers = vec![failure(&["UF"], NOT_CONNECTED), failure(&["UC", "UR"], NOT_ANSWERED)];
+    LocalReplyConfig { mappers, ..Default::default() }
+}
+
+fn failure(flags: &[&str], how: &str) -> ResponseMapper {
+    let flags = ResponseFlagFilter { flags: flags.iter().map(|flag| (*flag).to_owned()).collect() };
+    let header = HeaderValue { key: FAILURE.to_owned(), value: how.to_owned(), ..Default::default() };
+    ResponseMapper {
+        filter: Some(AccessLogFilter {
+            filter_specifier: Some(access_log_filter::FilterSpecifier::ResponseFlagFilter(flags)),
+        }),
+        headers_to_add: vec![HeaderValueOption {
+            header: Some(header),
+            append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
 }
 
 /// Which requests change nothing.
@@ -45,13 +85,26 @@ pub(super) fn is_safe() -> HeaderMatcher {
     }
 }
 
-fn policy(retry_on: &str) -> RetryPolicy {
+fn said(failure: &&str) -> HeaderMatcher {
+    let pattern = StringMatcher {
+        match_pattern: Some(string_matcher::MatchPattern::Exact((*failure).to_owned())),
+        ..Default::default()
+    };
+    HeaderMatcher {
+        name: FAILURE.to_owned(),
+        header_match_specifier: Some(header_matcher::HeaderMatchSpecifier::StringMatch(pattern)),
+        ..Default::default()
+    }
+}
+
+fn policy(retry_on: &str, failures: &[&str]) -> RetryPolicy {
     let others = RetryHostPredicate {
         name: "envoy.retry_host_predicates.previous_hosts".to_owned(),
         config_type: Some(retry_host_predicate::ConfigType::TypedConfig(pack_any(PreviousHostsPredicate {}))),
     };
     RetryPolicy {
-        retry_on: retry_on.to_owned(),
+        retry_on: format!("{retry_on},retriable-headers"),
+        retriable_headers: failures.iter().map(said).collect(),
         num_retries: number(TRIES - 1),
         retry_host_predicate: vec![others],
         host_selection_retry_max_attempts: DRAWS,
