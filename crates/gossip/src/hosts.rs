@@ -124,6 +124,11 @@ impl Hosts {
         self.hosts.get_mut(name)
     }
 
+    /// Whether there are [`crate::HOSTS_MAX`] already.
+    pub(crate) fn is_full(&self) -> bool {
+        self.hosts.len() >= crate::HOSTS_MAX
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&HostName, &Host)> {
         self.hosts.iter()
     }

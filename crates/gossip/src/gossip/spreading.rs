@@ -172,6 +172,9 @@ impl Gossip {
     /// The host takes part, under this identity.
     pub(super) fn host_is_up(&mut self, now: Instant, identity: HostIdentity) {
         let name = identity.name.as_ref().clone();
+        if self.hosts.get(&name).is_none() && self.hosts.is_full() {
+            return self.problems_changed();
+        }
         self.catalogue.recall(&name);
         self.timers.clear(&Wake::Check(name.clone()));
         let has_left = self

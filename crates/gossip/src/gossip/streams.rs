@@ -13,7 +13,7 @@ use crate::exchange::Exchange;
 use crate::hosts::Answer;
 use crate::identity::HostIdentity;
 use crate::members::Members;
-use crate::message::{Hello, Message};
+use crate::message::{Hello, LIST_MAX, Message};
 use crate::output::{Output, StreamId};
 use crate::refusal::Refusal;
 use crate::timers::Wake;
@@ -265,6 +265,9 @@ impl Gossip {
             return Err(Refusal::Malformed);
         }
         let Some(members) = &mut self.members else { return Ok(()) };
+        if members.all().count() + theirs.len() > crate::HOSTS_MAX + LIST_MAX {
+            return Err(Refusal::TooMuch);
+        }
         let own = self.identity.fingerprint;
         let (lost, present): (Vec<_>, Vec<_>) = theirs
             .into_iter()

@@ -169,7 +169,7 @@ impl Gossip {
             problems.push(Problem::NoDatagrams(self.identity.address));
         }
         problems.extend(self.hosts.held().map(|(lost, of)| Problem::MostHostsLost { lost, of }));
-        if self.catalogue.hosts().count() >= crate::HOSTS_MAX {
+        if self.hosts.is_full() || self.catalogue.hosts().count() >= crate::HOSTS_MAX {
             problems.push(Problem::TooManyHosts);
         }
         problems.extend(self.left_out.iter().cloned().map(Problem::from));
