@@ -84,7 +84,7 @@ fn problem(row: &PortRow, word: &EnvoysWord, report: &PortsReport, served_by: Se
         ServedBy::Docker if row.published.protocol == Protocol::Sctp => None,
         ServedBy::Docker if row.meaning.as_ref().is_some_and(|meaning| meaning.mode == ProxyMode::None) => None,
         ServedBy::Docker => Some(
-            "no shim serves this port: start dockerd with --userland-proxy-path=…/envoy-docker-shim, then restart the container".to_owned(),
+            "no shim serves this port: start dockerd with --userland-proxy-path=…/envoy-docker-shim, then restart the container; if a shim runs, `shimctl resync` has it register, or names it".to_owned(),
         ),
         ServedBy::Pending if row.container.is_none() => Some(match &report.docker_problem {
             Some(problem) => format!("its container is not known: {problem}"),
