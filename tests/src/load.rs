@@ -13,7 +13,7 @@ use crate::namespace::Namespace;
 /// Connections that wait at the same time, unless told otherwise.
 const WORKERS: u32 = 8;
 /// From when on an answer counts as slow.
-pub const SLOW: Duration = Duration::from_millis(200);
+pub const SLOW: Duration = Duration::from_secs(1);
 /// A load that was forgotten ends by itself.
 const LONGEST: Duration = Duration::from_secs(120);
 

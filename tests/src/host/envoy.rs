@@ -94,7 +94,8 @@ impl Host {
         answer.unwrap_or_else(|error| panic!("Envoy's metrics: {error}")).text()
     }
 
-    pub(super) fn spawn_envoy(&self) {
+    /// Starts Envoy.
+    pub fn spawn_envoy(&self) {
         self.spawn_envoy_with(WORKERS, &[]);
     }
 

@@ -1,0 +1,179 @@
+//! The registrar's way to Docker fails while Docker itself works: its socket is absent, refuses, or is slow.
+
+use std::io;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use lab::http::Request;
+use lab::load::Load;
+use lab::{Host, Lab, eventually};
+use nix::sys::signal::Signal;
+
+use crate::SECOND;
+use crate::registrar::changes_in_envoy;
+
+/// Where the registrar of these tests looks for Docker.
+const SOCKET: &str = "/run/lab/docker-of-the-registrar.sock";
+
+/// Stands between the registrar and Docker. It ends with its file and its connections, when it is dropped.
+struct Between {
+    path: PathBuf,
+    delay: Arc<AtomicU64>,
+}
+
+impl Between {
+    fn start(host: &Host) -> Self {
+        let (path, docker) = (host.path(SOCKET), host.path("/run/docker.sock"));
+        let listener = UnixListener::bind(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let delay = Arc::new(AtomicU64::new(0));
+        let of_each = Arc::clone(&delay);
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let Ok(server) = UnixStream::connect(&docker) else { return };
+                join(client, server, &of_each);
+            }
+        });
+        Self { path, delay }
+    }
+
+    /// How long each piece of an answer takes from now on.
+    fn set_delay(&self, delay: Duration) {
+        self.delay.store(delay.as_millis() as u64, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Between {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn join(client: UnixStream, server: UnixStream, delay: &Arc<AtomicU64>) {
+    let (Ok(asks), Ok(asked)) = (client.try_clone(), server.try_clone()) else { return };
+    thread::spawn(move || drop(pass(asks, asked, &AtomicU64::new(0))));
+    let delay = Arc::clone(delay);
+    thread::spawn(move || drop(pass(server, client, &delay)));
+}
+
+fn pass(mut from: UnixStream, mut to: UnixStream, delay: &AtomicU64) -> io::Result<()> {
+    use io::{Read, Write};
+    let mut buffer = [0; 65536];
+    loop {
+        let length = from.read(&mut buffer)?;
+        if length == 0 {
+            return to.shutdown(std::net::Shutdown::Write);
+        }
+        sleep(Duration::from_millis(delay.load(Ordering::Relaxed)));
+        to.write_all(&buffer[..length])?;
+    }
+}
+
+fn host(lab: &Lab) -> Host {
+    lab.host("a")
+        .registrar_arguments(&["--docker-host", &format!("unix://{SOCKET}")])
+        .without_registrar()
+        .without_envoy()
+        .start()
+}
+
+fn answers(host: &Host, port: u16) {
+    assert_eq!(host.get(&format!("http://127.0.0.1:{port}/")).expect("the port answers").status, 200);
+}
+
+#[test]
+fn without_dockers_socket_ports_answer_and_say_what_is_missing_until_it_comes() {
+    let lab = Lab::of_this_test();
+    let host = host(&lab);
+    host.spawn_registrar();
+    host.spawn_envoy();
+    host.run_web(&["-p", "8080:80"]);
+    answers(&host, 8080);
+    let row = eventually("the registration is listed", 5 * SECOND, || {
+        host.shimctl_json(&["ports"]).get(0).cloned().ok_or("not yet")
+    });
+    let problem = row["problem"].as_str().unwrap_or_default();
+    assert!(problem.contains("its container is not known") && problem.contains(SOCKET), "{row}");
+    assert_eq!(row["served_by"], "pending", "{row}");
+    // Somebody is there and refuses: a socket file without a listener.
+    drop(UnixListener::bind(host.path(SOCKET)).expect("the path is free"));
+    eventually("the refusal is shown", 5 * SECOND, || {
+        let row = host.ports(8080).remove(0);
+        if row["problem"].as_str().is_some_and(|text| text.contains("refused")) { Ok(()) } else { Err(row) }
+    });
+    answers(&host, 8080);
+    std::fs::remove_file(host.path(SOCKET)).expect("it is there");
+
+    let begun = Instant::now();
+    let _between = Between::start(&host);
+    host.await_served_by_envoy(8080);
+    println!("served by Envoy {:.1?} after Docker's socket came", begun.elapsed());
+    host.await_registrar();
+}
+
+#[test]
+fn a_slow_docker_delays_envoy_but_no_container_and_no_answer() {
+    let lab = Lab::of_this_test();
+    let host = host(&lab);
+    let between = Between::start(&host);
+    host.start_registrar();
+    host.start_envoy();
+    host.run_web(&["-p", "8080:80"]);
+    host.await_served_by_envoy(8080);
+    between.set_delay(2 * SECOND);
+    let begun = Instant::now();
+    host.run_web(&["--name", "slow", "-p", "8081:80"]);
+    let ran = begun.elapsed();
+    answers(&host, 8081);
+    // One question for networks, one for the network, one for the container, each with its delay, and a busy machine.
+    eventually("Envoy has the port in the end", 30 * SECOND, || {
+        let ports = host.ports(8081);
+        let done = ports.len() == 2 && ports.iter().all(|row| row["served_by"] == "envoy");
+        if done { Ok(()) } else { Err(format!("{ports:?}")) }
+    });
+    println!("Docker answers after 2 s: docker run {ran:.1?}, served by Envoy after {:.1?}", begun.elapsed());
+    assert!(ran < 3 * SECOND, "docker run does not wait for the registrar: {ran:?}");
+    // A registrar that is restarted now knows the listing late, and the containers of shims later still.
+    host.end_registrar(Signal::SIGKILL);
+    host.spawn_registrar();
+    let load = Load::start(host.namespace(), &Request::get("http://127.0.0.1:8080/"), 50);
+    sleep(12 * SECOND);
+    let outcomes = load.stop();
+    println!("the registrar restarted while Docker answers after 2 s: {outcomes:?}");
+    assert_eq!(outcomes.failed(), 0, "{outcomes:?}");
+    let begun = Instant::now();
+    host.docker(&["rm", "-f", "slow"]);
+    println!("Docker answers after 2 s: docker rm {:.1?}", begun.elapsed());
+    between.set_delay(Duration::ZERO);
+    host.await_served_by_envoy(8080);
+}
+
+#[test]
+fn dockers_socket_lost_for_a_while_changes_nothing_in_envoy() {
+    let lab = Lab::of_this_test();
+    let host = host(&lab);
+    let between = Between::start(&host);
+    host.start_registrar();
+    host.start_envoy();
+    host.run_web(&["-p", "8080:80"]);
+    host.await_served_by_envoy(8080);
+    let before = changes_in_envoy(&host);
+    drop(between);
+    host.end_registrar(Signal::SIGKILL);
+    host.spawn_registrar();
+    // Longer than the gate's deadline: Envoy keeps what it has although the registrar knows no container.
+    let load = Load::start(host.namespace(), &Request::get("http://127.0.0.1:8080/"), 50);
+    sleep(5 * SECOND);
+    let waits = host.get("http://127.0.0.1:7777/readyz").expect("the registrar answers");
+    assert!(waits.status == 503 && waits.text().contains("Docker's first listing"), "{waits:?}");
+    let _between = Between::start(&host);
+    host.await_registrar();
+    host.await_served_by_envoy(8080);
+    host.await_envoy_in_sync();
+    let outcomes = load.stop();
+    assert_eq!(outcomes.failed(), 0, "{outcomes:?}");
+    assert_eq!(changes_in_envoy(&host), before, "Envoy was told nothing new");
+}

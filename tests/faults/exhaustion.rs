@@ -1,0 +1,127 @@
+//! Something runs out: file descriptors, disk, memory.
+
+use std::process::Command;
+use std::thread::sleep;
+
+use lab::http::{Request, passed_envoy};
+use lab::load::Load;
+use lab::{Docker, Host, Lab, Proxy, eventually, parts};
+use nix::sys::signal::Signal;
+
+use crate::rig::{ANYWHERE, Allowed, Rig};
+use crate::{SECOND, write_program};
+
+/// Changes a limit of a running process, as `prlimit` names it.
+fn limit(process: u32, resource: &str) {
+    let status = Command::new("prlimit").args(["--pid", &process.to_string(), resource]).status();
+    assert!(status.is_ok_and(|status| status.success()), "prlimit {resource} of {process}");
+}
+
+fn only(host: &Host, program: &str) -> u32 {
+    let processes = host.processes_of(program);
+    assert_eq!(processes.len(), 1, "{program}");
+    processes[0]
+}
+
+fn open_files(process: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{process}/fd")).expect("the process runs").count()
+}
+
+#[test]
+fn a_registrar_without_file_descriptors_keeps_what_it_has_and_takes_the_rest_when_it_can() {
+    let lab = Lab::of_this_test();
+    let host = lab.host("a").start();
+    host.run_web(&["-p", "8080:80"]);
+    host.await_served_by_envoy(8080);
+    let registrar = only(&host, "envoy-docker-registrar");
+    let soft = open_files(registrar);
+    limit(registrar, &format!("--nofile={soft}:"));
+    host.run_web(&["--name", "late", "-p", "8081:80", "-p", "8082:80"]);
+    for port in [8080, 8081, 8082] {
+        assert_eq!(host.get(&format!("http://127.0.0.1:{port}/")).expect("each port answers").status, 200);
+    }
+    assert!(passed_envoy(&host.get("http://127.0.0.1:8080/").expect("it answers")));
+    eventually("the log says what is missing", 5 * SECOND, || {
+        let log = host.registrar_log();
+        if log.contains("raise LimitNOFILE") { Ok(()) } else { Err(log) }
+    });
+    limit(registrar, "--nofile=4096:");
+    host.await_served_by_envoy(8081);
+    host.await_served_by_envoy(8082);
+}
+
+#[test]
+fn a_shim_without_file_descriptors_makes_clients_wait_and_refuses_nobody() {
+    let lab = Lab::of_this_test();
+    // Room for three connections: each may need six descriptors, and 32 are for all else.
+    let program = lab.logs().join("shim-with-few-descriptors");
+    let shim = parts::ours("envoy-docker-shim");
+    write_program(&program, &format!("#!/bin/sh\nulimit -n 50\nexec {} \"$@\"\n", shim.display()));
+    let host = lab.host("a").proxy(Proxy::Program(program)).without_envoy().start();
+    host.run_web(&["-p", "8080:80"]);
+    let request = Request::get(&format!("http://{}:8080/sleep/100", host.address()));
+    // Six at a time: those for whom there is no room wait.
+    let load = Load::with_workers(host.namespace(), &request, 100, 6);
+    sleep(3 * SECOND);
+    let outcomes = load.stop();
+    println!("a shim with room for three connections, six clients of 0.1 s each: {outcomes:?}");
+    assert_eq!(outcomes.failed(), 0, "{outcomes:?}");
+    assert!(outcomes.ok > 30, "{outcomes:?}");
+}
+
+#[test]
+fn a_full_disk_stops_nothing_that_runs() {
+    let rig = Rig::new(Docker::Current, |host| host);
+    rig.suffer("/run and Docker's disk full", Allowed::while_envoy_ends(), |host| {
+        // A limit of what is used already: from now on every write fails.
+        for folder in ["/run", "/var/lib/docker"] {
+            let script = format!("mount -o remount,size=$(df --output=used -B1 {folder} | tail -n 1) {folder}");
+            host.namespace().run("sh", &["-c", &script]);
+        }
+        let full = host.namespace().output(Command::new("sh").args(["-c", "head -c 1000000 /dev/zero >/run/lab/full"]));
+        assert!(!full.status.success(), "the disk is full");
+        host.end_registrar(Signal::SIGKILL);
+        host.start_registrar();
+        host.await_served_by_envoy(ANYWHERE);
+        host.end_envoy(Signal::SIGKILL);
+        eventually("the shim answers", SECOND, || host.get(&format!("http://127.0.0.1:{ANYWHERE}/")));
+        host.start_envoy();
+    });
+    let host = &rig.host;
+    let failed = host.try_docker(&["run", "-d", "-p", "9000:80", "web"]);
+    println!("docker run on a full disk: {}", String::from_utf8_lossy(&failed.stderr).trim());
+    for folder in ["/run", "/var/lib/docker"] {
+        host.namespace().run("mount", &["-o", "remount,size=1g", folder]);
+    }
+    host.run_web(&["--name", "after", "-p", "9001:80"]);
+    host.await_served_by_envoy(9001);
+}
+
+/// Who gets no more memory ends, and is started again by its supervisor, which the test plays. (An Envoy that the
+/// kernel ends for want of memory is one that got SIGKILL: see `envoy`.)
+#[test]
+fn nobody_is_refused_when_one_of_us_runs_out_of_memory() {
+    let rig = Rig::new(Docker::Current, |host| host);
+    rig.suffer("registrar out of memory", Allowed::NOTHING, |host| {
+        limit(only(host, "envoy-docker-registrar"), "--as=1000000");
+        // Something that needs memory: everything is asked for, until it ends.
+        let ended = (0..200).any(|_| {
+            let _ = host.try_shimctl(&["ports"]);
+            host.processes_of("envoy-docker-registrar").is_empty()
+        });
+        println!("a registrar that gets no memory has ended: {ended}");
+        if !ended {
+            host.end_registrar(Signal::SIGKILL);
+        }
+        host.start_registrar();
+    });
+    rig.suffer("shims get no memory, Envoy kill -9", Allowed::in_flight(1), |host| {
+        for shim in host.shims() {
+            limit(shim, "--as=1000");
+        }
+        host.end_envoy(Signal::SIGKILL);
+        sleep(SECOND);
+        println!("{} of 3 shims run on without memory", host.shims().len());
+        host.start_envoy();
+    });
+}
