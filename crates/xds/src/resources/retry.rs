@@ -52,8 +52,10 @@ pub(super) fn of_any_request() -> RetryPolicy {
 
 /// What a port says with answers that are Envoy's own.
 pub(super) fn failures() -> LocalReplyConfig {
-    // Envoy's flags: UF is a failed connection, UC one that ended, UR one that was reset.
-    let mappers = vec![failure(&["UF"], NOT_CONNECTED), failure(&["UC", "UR"], NOT_ANSWERED)];
+    // Envoy's flags. UF is a failed connection; NC and UH: the port was being taken back when the request came.
+    let not_connected = failure(&["UF", "UH", "NC"], NOT_CONNECTED);
+    // UC is a connection that ended, UR one that was reset, UPE one that ended within the first lines of an answer.
+    let mappers = vec![not_connected, failure(&["UC", "UR", "UPE"], NOT_ANSWERED)];
     LocalReplyConfig { mappers, ..Default::default() }
 }
 
