@@ -3,6 +3,8 @@
 //! Each file is a theme. Every test makes its own hosts, each with its own dockerd, registrar and Envoy.
 
 mod hostile;
+mod requests;
 mod rig;
 mod served;
+mod times;
 mod walks;

@@ -89,14 +89,9 @@ pub(crate) fn instances(host: &Host, service_port: u16) -> Vec<(String, String)>
 
 /// Waits until every one of these hosts lists so many instances with this status at the service port, and no others.
 #[track_caller]
-pub(crate) fn await_instances<'a>(
-    hosts: impl IntoIterator<Item = &'a Host> + Clone,
-    service_port: u16,
-    count: usize,
-    status: &str,
-) {
+pub(crate) fn await_instances(hosts: &[Host], service_port: u16, count: usize, status: &str) {
     eventually(&format!("{count} instances {status} at {service_port}"), SPREAD, || {
-        let listed = hosts.clone().into_iter().map(|host| (host.name(), instances(host, service_port)));
+        let listed = hosts.iter().map(|host| (host.name(), instances(host, service_port)));
         let wrong = listed
             .filter(|(_, listed)| listed.len() != count || listed.iter().any(|(_, own)| own != status))
             .collect::<Vec<_>>();
