@@ -109,7 +109,7 @@ fn explain(subject: &Subject, answers: &Answers) -> Vec<Explanation> {
     let ports = answers.ports.iter().filter(|port| subject.is_port(port)).map(|port| of_port(port, &answers.envoy));
     // A service without a service port is explained by its published ports.
     let services = answers.services.iter().filter(|service| subject.is_service(service));
-    let services = services.filter_map(|service| of_service(service, service.service_port?, &answers.envoy));
+    let services = services.filter_map(|service| Some(of_service(service, service.service_port?, &answers.envoy)));
     ports.chain(services).collect()
 }
 
@@ -205,7 +205,7 @@ fn if_envoy_died(port: &Port) -> String {
     }
 }
 
-fn of_service(service: &Service, port: u16, envoy: &Envoy) -> Option<Explanation> {
+fn of_service(service: &Service, port: u16, envoy: &Envoy) -> Explanation {
     let environment = match service.environment_name.as_str() {
         "" => String::new(),
         environment => format!(" in the environment {environment}"),
@@ -218,13 +218,9 @@ fn of_service(service: &Service, port: u16, envoy: &Envoy) -> Option<Explanation
         let more = if more == 0 { String::new() } else { format!(" and {more} more") };
         names.collect::<Vec<_>>().join(", ") + &more
     };
-    let mut sentences = vec![if envoy.connected {
-        format!("A connection to a service address at port {port} comes to the Envoy of the host that it begins on.")
-    } else {
-        format!(
-            "No Envoy is connected on this host: whether port {port} of a service address is answered here is not known."
-        )
-    }];
+    let mut sentences = vec![format!(
+        "A connection to a service address at port {port} comes to the Envoy of the host that it begins on."
+    )];
     sentences.push(match alive.len() {
         0 => "No instance is alive, so requests fail until one is.".to_owned(),
         _ => format!(
@@ -236,15 +232,15 @@ fn of_service(service: &Service, port: u16, envoy: &Envoy) -> Option<Explanation
         sentences
             .push(format!("These get nothing new: {}.", named(&others, &|instance| format!("({})", instance.status))));
     }
-    sentences.push(
-        "If this host's Envoy died, service ports would not be answered on this host until it is back; published ports would."
-            .to_owned(),
-    );
+    sentences.push(if envoy.connected {
+        "If this host's Envoy died, service ports would be refused on this host until it is back; published ports would \
+         not be."
+            .to_owned()
+    } else {
+        "On this host no Envoy is connected to the registrar: if none runs, service ports are refused here.".to_owned()
+    });
     sentences.extend(service.problem.as_ref().map(|problem| format!("Problem: {problem}.")));
-    Some(Explanation {
-        subject: format!("service {}{environment}, service port {port}", service.service_name),
-        sentences,
-    })
+    Explanation { subject: format!("service {}{environment}, service port {port}", service.service_name), sentences }
 }
 
 #[cfg(test)]

@@ -224,10 +224,11 @@ fn others(answers: &Answers) -> Vec<Finding> {
     let hosts = answers.hosts.iter().filter_map(|host| {
         host.problem.as_ref().map(|problem| finding("cluster", format!("this host, {}", host.name), problem))
     });
-    let down = answers.hosts.iter().filter(|host| host.status == "down").map(|host| {
+    // A host that left has no instances any more.
+    let down = answers.hosts.iter().filter(|host| host.status == "down" && host.instances > 0).map(|host| {
         finding(
             "cluster",
-            format!("host {} is down", host.name),
+            format!("host {} is down, and {} of its instances with it", host.name, host.instances),
             "if it should be up: does its registrar run, and do UDP and TCP pass between the hosts' gossip ports?",
         )
     });

@@ -278,7 +278,10 @@ fn hosts_say_what_is_wrong_with_them_and_those_that_are_down_are_named() {
     assert_found("cluster", &["this host, a", "give it another --host-name"], |facts| {
         answers(facts).hosts[0].problem = Some("another host is called a too: give it another --host-name".to_owned());
     });
-    assert_found("cluster", &["host b is down"], |facts| answers(facts).hosts.push(host("b", "down")));
+    let down = |instances| Host { instances, ..host("b", "down") };
+    assert_found("cluster", &["host b is down, and 2 of"], |facts| answers(facts).hosts.push(down(2)));
+    let (checks, _) = found(|facts| answers(facts).hosts.push(down(0)));
+    assert!(checks.is_empty(), "it left, or had nothing to offer");
 }
 
 #[test]
