@@ -37,8 +37,14 @@ fn two_hosts_of_one_name_and_a_host_that_is_down_are_found() {
     await_problem(&twin, "cluster", &["is called b too", "--host-name"]);
     await_problem(&other, "cluster", &["is called b too", "--host-name"]);
     twin.end_registrar(Signal::SIGTERM);
+    let id = other.run_web(&["-p", "8080:80", "-l", "ServicePort_80=9500"]);
+    lab::eventually("the first host hears of it", std::time::Duration::from_secs(10), || {
+        let listed = first.shimctl(&["services", "--instances"]);
+        if listed.contains(&id[..12]) { Ok(()) } else { Err(listed) }
+    });
     other.end_registrar(Signal::SIGKILL);
-    await_problem(&first, "cluster", &["host b is down"]);
+    other.docker(&["kill", &id]);
+    await_problem(&first, "cluster", &["host b is down, and 1 of its instances"]);
 }
 
 #[test]
