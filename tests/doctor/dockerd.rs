@@ -90,6 +90,17 @@ fn containers_without_a_way_out_are_found(version: Docker) {
 }
 
 #[test]
+fn dockers_rules_that_were_flushed_are_found() {
+    let lab = Lab::of_this_test();
+    let host = one_setting(&lab, "a", Docker::Current).start();
+    host.run_web(&["-p", "8080:80"]);
+    host.await_served_by_envoy(8080);
+    await_health(&host);
+    host.namespace().run("nft", &["flush", "ruleset"]);
+    await_problem(&host, "capture", &["Docker's rules for published ports are gone", "restart dockerd"]);
+}
+
+#[test]
 fn a_shim_that_was_removed_is_found() {
     let lab = Lab::of_this_test();
     let copy = std::env::temp_dir().join(format!("{}-shim", lab.name()));

@@ -57,3 +57,13 @@ fn connections_that_an_envoy_loses_when_it_dies_are_a_hint() {
     set(1);
     assert!(!host.shimctl(&["check"]).contains("tcp-migrate-req"));
 }
+
+#[test]
+fn two_services_that_claim_one_port_are_found() {
+    let lab = Lab::of_this_test();
+    let host = one_setting(&lab, "a", Docker::Current).registrar_arguments(&["--service-address", "127.0.0.1"]).start();
+    for name in ["first", "second"] {
+        host.run_web(&["-P", "--expose", "80", "-l", &format!("ServiceName={name}"), "-l", "ServicePort_80=9500"]);
+    }
+    await_problem(&host, "service", &["second", "first"]);
+}
