@@ -20,6 +20,8 @@ fn a_host_with_a_rule_in_docker_user_is_left_alone_until_the_rule_is_gone(versio
     let reason = await_capture(&host, "left-alone");
     assert!(reason.contains("DOCKER-USER holds 1 rule of yours"), "{reason}");
     assert!(host.shimctl(&["envoy"]).contains(&reason), "shimctl envoy says so: {}", host.shimctl(&["envoy"]));
+    let check = String::from_utf8_lossy(&host.try_shimctl(&["check"]).stdout).into_owned();
+    assert!(check.contains("DOCKER-USER holds 1 rule of yours"), "{check}");
     let ports = host.ports(8080);
     let problem = ports[0]["problem"].as_str().unwrap_or_default();
     assert!(problem.contains("past Envoy") && problem.contains("DOCKER-USER"), "{problem}");

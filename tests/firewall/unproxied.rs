@@ -17,10 +17,12 @@ fn with_the_userland_proxy_off_docker_serves_and_the_listing_says_why(version: D
         if ports.is_empty() { Err("no such port") } else { Ok(ports) }
     });
     println!("{}", host.shimctl(&["ports"]));
+    let check = String::from_utf8_lossy(&host.try_shimctl(&["check"]).stdout).into_owned();
+    assert!(check.contains("userland-proxy is off"), "{check}");
     for port in &ports {
         assert_eq!(port["served_by"], "docker", "{port}");
         let problem = port["problem"].as_str().unwrap_or_default();
-        assert!(problem.contains("no shim serves this port"), "{port}");
+        assert!(problem.contains("no shim") && problem.contains("--userland-proxy-path"), "{port}");
     }
     let answer = client.get(&format!("http://{}:8080/", host.address())).expect("Docker's own path serves");
     assert_eq!((passed_envoy(&answer), peer(&answer)), (false, client.address().to_string()));
