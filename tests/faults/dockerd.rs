@@ -50,14 +50,12 @@ fn restart_beside_docker_proxy(version: Docker, name: &str, signal: Signal) {
     PORTS.for_each(|port| drop(ours.await_served_by_envoy(port)));
     let [with_shim, with_proxy] = &outcomes;
     for (who, one) in [("shim and Envoy", with_shim), ("docker-proxy", with_proxy)] {
-        println!(
-            "{version:?} dockerd {name}, {who}: {} refused, {} lost, gap {:.2?}",
-            one.refused,
-            lost(one),
-            one.longest_gap
-        );
+        println!("{version:?} dockerd {name}, {who}: {} refused, {} lost, {} slow", one.refused, lost(one), one.slow);
     }
-    assert!(with_shim.longest_gap < with_proxy.longest_gap + 2 * SECOND, "{outcomes:?}");
+    // Connections begin at a steady pace, so those refused tell for how long nobody was there. The gap does not: of a
+    // connection that is under way when its listener goes, Envoy sends the answer at once and the end later.
+    let seconds = |one: &Outcomes| one.refused / u64::from(PER_SECOND);
+    assert!(seconds(with_shim) <= seconds(with_proxy) + 2, "{outcomes:?}");
     assert!(lost(with_shim) <= lost(with_proxy) + 8, "{outcomes:?}");
 }
 

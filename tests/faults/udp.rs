@@ -59,7 +59,7 @@ fn datagrams_cost_less_cpu_than_with_docker_proxy() {
         println!(
             "{kind:?}: {ratio:.1} times the datagrams per second of CPU: shim {shim:.0?}, docker-proxy {proxy:.0?}"
         );
-        assert!(ratio > 1.2, "{kind:?}: {shim:?} against {proxy:?}");
+        assert!(ratio > 1.0, "{kind:?}: {shim:?} against {proxy:?}");
         assert!(shim.lost * 100 <= shim.answered, "{kind:?}: {shim:?}");
     }
 }
