@@ -115,6 +115,7 @@ fn without_dockers_socket_ports_answer_and_say_what_is_missing_until_it_comes() 
 }
 
 #[test]
+#[ignore = "takes half a minute"]
 fn a_slow_docker_delays_envoy_but_no_container_and_no_answer() {
     let lab = Lab::of_this_test();
     let host = host(&lab);

@@ -63,6 +63,7 @@ fn timed(work: impl FnOnce()) -> Duration {
 }
 
 #[test]
+#[ignore = "takes a minute"]
 fn five_hundred_ports_start_restart_and_stop() {
     let lab = Lab::of_this_test();
     let [ours, theirs] = pair(&lab, Docker::Current);
