@@ -81,7 +81,13 @@ impl Gossip {
     fn probe(&mut self, name: &HostName) -> Vec<ProbeId> {
         let view = self.host(name);
         let ports = view.iter().flat_map(|host| &host.instances).flat_map(|instance| &instance.ports);
-        let tcp = ports.filter(|port| port.protocol == Protocol::Tcp);
+        // A static service on some other machine says nothing of this host.
+        let record = self.catalogue.get(name);
+        let is_there = |address| {
+            view.iter().any(|host| host.address.is_some_and(|gossip| gossip.ip() == address))
+                || record.is_some_and(|record| record.addresses().contains(&address))
+        };
+        let tcp = ports.filter(|port| port.protocol == Protocol::Tcp && is_there(port.address));
         let all: Vec<_> = tcp.map(|port| std::net::SocketAddr::new(port.address, port.port)).collect();
         let chosen: Vec<_> = all.sample(&mut self.rng, PROBES_MAX).copied().collect();
         let ask = |address| {

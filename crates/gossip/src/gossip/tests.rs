@@ -239,6 +239,24 @@ fn a_static_service_may_be_a_machine_that_takes_no_part_and_nothing_worse() {
 }
 
 #[test]
+fn a_static_service_elsewhere_does_not_vouch_for_its_host() {
+    let mut wired = Wired::settled(3);
+    let now = wired.now;
+    let mut statics = instance_at(&["10.9.9.9"]);
+    statics.origin = Origin::Static(InstanceKey::from_bytes([1; 6]));
+    wired.hosts[2].announce(now, vec![statics, instance_at(&["10.0.0.3"])]);
+    wired.run(SECOND);
+    let name = wired.hosts[2].own_name().clone();
+    let (host, now) = (&mut wired.hosts[0], wired.now);
+    host.doubt(now, &name);
+    host.check(now, name);
+    let probed: Vec<_> = std::iter::from_fn(|| host.poll_output())
+        .filter_map(|output| if let Output::Probe { address, .. } = output { Some(address.ip()) } else { None })
+        .collect();
+    assert_eq!(probed, [address(2).ip()]);
+}
+
+#[test]
 fn an_address_is_believed_until_another_host_takes_part_there() {
     let mut wired = Wired::new((0..3).map(config).collect());
     wired.hosts[2].seeds.clear();
