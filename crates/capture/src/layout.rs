@@ -14,7 +14,7 @@ use crate::batch::Batch;
 use crate::element::{Element, Set};
 
 /// Where connections to service ports are sent: the port of the one listener of Envoy's that takes them all. Above
-/// 1024, so that Envoy may be an ordinary user. The rules change with it, and so must [`COMMENT`].
+/// 1024, so that Envoy may be an ordinary user. The rules change with it, and so must `COMMENT`.
 pub const CATCH_PORT: u16 = 15001;
 
 /// The name of our table, of family `inet`. Nothing outside it is ever changed.

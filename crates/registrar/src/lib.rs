@@ -7,7 +7,7 @@
 //!  http ─────────┘     catalogue and xds)
 //! ```
 //!
-//! Every edge is a task that turns its bytes into an [`event::Event`] and knows nothing of the others. What is
+//! Every edge is a task that turns its bytes into an `Event` and knows nothing of the others. What is
 //! decided is decided in the crates `catalog` and `xds`.
 
 mod admin;
