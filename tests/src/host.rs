@@ -293,7 +293,9 @@ impl Host {
     pub fn processes_of(&self, program: &str) -> Vec<u32> {
         let runs = |id: &u32| {
             let path = std::fs::read_link(format!("/proc/{id}/exe")).unwrap_or_default();
-            path.file_name().is_some_and(|name| name == program)
+            // The kernel says so where the file was replaced since, as by a build.
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.strip_suffix(" (deleted)").unwrap_or(name) == program
         };
         self.namespace.processes().into_iter().filter(runs).collect()
     }
