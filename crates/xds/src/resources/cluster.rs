@@ -62,6 +62,11 @@ pub(super) fn published_port(name: &str, mode: ProxyMode) -> Cluster {
     }
 }
 
+/// How long a connection to a container may be without a request before Envoy closes it. A client's connections to
+/// the container are its own, and Envoy does not close them when the client leaves (envoyproxy/envoy#37617): without
+/// this, every client would leave one behind until the application closes it. Requests under way don't count.
+const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How long a connection to an instance may take: the design's word for those of other hosts. A cluster has one time
 /// for all of its instances.
 const SERVICE_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -148,7 +153,7 @@ fn transparent_http() -> HttpProtocolOptions {
     };
     HttpProtocolOptions {
         common_http_protocol_options: Some(CommonOptions {
-            idle_timeout: never(),
+            idle_timeout: duration(HTTP_IDLE_TIMEOUT),
             max_headers_count: number(http::MAX_HEADERS),
             max_response_headers_kb: number(http::MAX_HEADERS_KB),
             ..Default::default()
