@@ -112,10 +112,13 @@ fn udp_takes_dockers_own_path(version: Docker) {
         process::send(host.namespace().outside_id(inside), Signal::SIGSTOP).expect("the shim runs");
     }
     let socket = client.namespace().in_network(|| UdpSocket::bind("0.0.0.0:0")).expect("a new socket");
-    socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a socket has a time limit");
-    socket.send_to(b"ping", (host.address(), 8080)).expect("a datagram leaves");
+    socket.set_read_timeout(Some(Duration::from_millis(500))).expect("a socket has a time limit");
     let mut buffer = [0; 64];
-    let (length, from) = socket.recv_from(&mut buffer).expect("an answer comes, past the shims");
+    // The program may not listen yet when the port is published, and a datagram that finds nobody is gone.
+    let (length, from) = eventually("an answer comes, past the shims", Duration::from_secs(10), || {
+        socket.send_to(b"ping", (host.address(), 8080)).expect("a datagram leaves");
+        socket.recv_from(&mut buffer)
+    });
     assert_eq!((&buffer[..length], from.ip()), (&b"ping"[..], host.address()));
     for port in &udp {
         let inside = port["shim_pid"].as_u64().unwrap_or_default();
