@@ -9,7 +9,6 @@ pub(crate) mod convert;
 mod lookup;
 mod watch;
 
-use std::error::Error;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::backoff::Backoff;
+use crate::cause::deepest_cause;
 use crate::event::Event;
 
 /// How long Docker may take to answer a question. While dockerd starts with live-restore it accepts
@@ -101,11 +101,6 @@ async fn converse(
 async fn connect(host: &str) -> Result<Docker, DockerError> {
     let docker = Docker::connect_with_host(host)?;
     answered(docker.negotiate_version()).await
-}
-
-/// What really happened: the layers above it only say that something did.
-fn deepest_cause(error: &dyn Error) -> String {
-    error.source().map_or_else(|| error.to_string(), deepest_cause)
 }
 
 /// Waits for an answer, but not for ever.

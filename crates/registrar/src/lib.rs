@@ -13,6 +13,7 @@
 mod admin;
 pub mod args;
 mod backoff;
+mod cause;
 mod cluster;
 pub mod config;
 mod docker;

@@ -37,11 +37,6 @@ fn too_long(limit: Duration) -> String {
     format!("no answer within {limit:?}")
 }
 
-/// What really happened: the layers above it only say that something did.
-fn deepest_cause(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), deepest_cause)
-}
-
 /// A reason that needs no more than its text.
 fn text(error: impl fmt::Display) -> String {
     error.to_string()

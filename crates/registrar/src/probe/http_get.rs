@@ -12,7 +12,8 @@ use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
-use super::{Seen, deepest_cause, tcp, text};
+use super::{Seen, tcp, text};
+use crate::cause::deepest_cause;
 
 /// The longest head of a response, in bytes.
 const HEAD_MAX: usize = 16 * 1024;
