@@ -1,10 +1,11 @@
 //! What works behind docker-proxy works behind Envoy in `http` mode.
 
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use lab::http::Request;
-use lab::{Host, Lab};
+use lab::{Host, Lab, grpc};
 
 use crate::{passed_envoy, request_header};
 
@@ -74,4 +75,25 @@ fn an_answer_may_take_longer_than_envoys_default_limit() {
     let host = host_with_web(&lab);
     let slow = Request::get(&format!("{URL}/sleep/16000")).limit(Duration::from_secs(30));
     assert_eq!(host.send(&slow).expect("a route's default limit of 15 s is off").status, 200);
+}
+
+#[test]
+fn grpc_passes_end_to_end_as_http_without_any_label() {
+    let lab = Lab::of_this_test();
+    let host = lab.host("a").start();
+    host.run_program(&["-p", "8080:50051"], &["grpc:50051"]);
+    host.await_served_by_envoy(8080);
+    let long = "x".repeat(3 << 20);
+    // Longer than Envoy lets a connection to a container be without a request.
+    let pause = Duration::from_secs(7);
+    let messages = [("one", Duration::ZERO), (&long, Duration::ZERO), ("after a pause", pause), (grpc::FAIL, pause)];
+    let said = host.namespace().in_network(|| {
+        let target = SocketAddr::from(([127, 0, 0, 1], 8080));
+        grpc::converse(target, &messages).map_err(|error| error.to_string())
+    });
+    let said = said.expect("the port speaks gRPC");
+    assert_eq!(said.answers, ["one", &long, "after a pause"], "messages pass both ways while the stream is open");
+    let end = said.end.expect("the error of the application comes in the trailers");
+    assert_eq!((end.code(), end.message()), (tonic::Code::ResourceExhausted, grpc::FAILURE));
+    assert_eq!(said.forwarded_for.as_deref(), Some("127.0.0.1"), "Envoy took it for HTTP");
 }

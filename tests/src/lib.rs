@@ -21,6 +21,7 @@
 //! | where the real parts and our binaries are | [`parts`] |
 //! | images for containers | [`image`] |
 //! | requests | [`http`] |
+//! | a gRPC service and its client | [`grpc`] |
 //! | steady load | [`load`] |
 //! | measurements | [`measure`] |
 //! | how much can be had per second | [`rate`] |
@@ -35,6 +36,7 @@
 pub mod cgroup;
 pub mod collector;
 pub mod datagrams;
+pub mod grpc;
 pub mod host;
 pub mod http;
 pub mod image;

@@ -1,7 +1,7 @@
 //! The program in the lab's containers: it says what it was asked.
 //!
-//! Arguments are `MODE:PORT`, as many as wanted: `http`, `banner` (speaks first, as SSH and MySQL do), `udp`.
-//! It knows nothing of the project, and uses threads because tests never ask much at once.
+//! Arguments are `MODE:PORT`, as many as wanted: `http`, `grpc` (over HTTP/2 without TLS), `banner` (speaks first,
+//! as SSH and MySQL do), `udp`. It knows nothing of the project, and uses threads because tests never ask much at once.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
@@ -26,6 +26,7 @@ fn start(argument: &str) {
     };
     std::thread::spawn(move || match mode.as_str() {
         "http" => accept(port, http),
+        "grpc" => lab::grpc::serve(port),
         "banner" => accept(port, banner),
         "udp" => udp(port),
         _ => {
