@@ -2,13 +2,17 @@
 
 use std::thread::sleep;
 
+use lab::http::passed_envoy;
 use lab::{Docker, Host, Lab, eventually, on_both_dockers};
 use nix::sys::signal::Signal;
 
 use crate::SECOND;
 use crate::rig::{Allowed, Rig};
 
-on_both_dockers!(nobody_notices_when_the_registrar_fails);
+on_both_dockers!(
+    nobody_notices_when_the_registrar_fails,
+    a_container_made_anew_while_no_registrar_runs_is_given_to_envoy_by_the_next
+);
 
 fn nobody_notices_when_the_registrar_fails(version: Docker) {
     let rig = Rig::new(version, |host| host);
@@ -67,6 +71,27 @@ fn a_hung_registrar_holds_up_neither_docker_run_nor_docker_rm() {
         let ports = host.ports(8080);
         if ports.iter().all(|row| row["served_by"] == "envoy") { Ok(()) } else { Err(format!("{ports:?}")) }
     });
+}
+
+/// Its shims end Envoy's sockets, and what Envoy has of the port is what the next registrar wants it to have.
+fn a_container_made_anew_while_no_registrar_runs_is_given_to_envoy_by_the_next(version: Docker) {
+    let lab = Lab::of_this_test();
+    let host = lab.host("a").docker(version).start();
+    let run = || host.run_web(&["--name", "web", "-p", "8080:80"]);
+    run();
+    host.await_served_by_envoy(8080);
+    for signal in [Signal::SIGKILL, Signal::SIGTERM] {
+        host.end_registrar(signal);
+        host.docker(&["rm", "-f", "web"]);
+        run();
+        assert_eq!(host.get("http://127.0.0.1:8080/").expect("the shim answers").status, 200);
+        host.start_registrar();
+        let begun = std::time::Instant::now();
+        let ports = host.await_served_by_envoy(8080);
+        println!("{version:?}: Envoy listens again {:.1?} after the registrar was ready", begun.elapsed());
+        assert!(ports.iter().all(|row| row["problem"].is_null()), "{ports:?}");
+        assert!(passed_envoy(&host.get("http://127.0.0.1:8080/").expect("the port answers")));
+    }
 }
 
 #[test]

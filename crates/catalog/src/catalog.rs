@@ -257,6 +257,17 @@ impl Catalog {
         changes
     }
 
+    /// What Envoy was to serve at the last [`Self::take_changes`].
+    pub fn proxied_ports(&self) -> impl Iterator<Item = &ProxiedPort> {
+        self.served.values()
+    }
+
+    /// The same for one port.
+    #[must_use]
+    pub fn proxied_port(&self, port: &PublishedPort) -> Option<&ProxiedPort> {
+        self.served.get(port)
+    }
+
     /// The ports that Envoy serves alone.
     pub fn shimless_ports(&self) -> impl Iterator<Item = PublishedPort> {
         self.shimless.iter().copied()

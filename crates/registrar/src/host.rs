@@ -3,7 +3,7 @@
 //! An event goes in, the catalogue decides, what changed becomes resources, and whoever waits is answered.
 //! Time is read here, once per turn, and handed down.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -21,6 +21,7 @@ use xds::{Hub, ResourceType, Response, StreamError, StreamId};
 use crate::cluster::Cluster;
 use crate::docker::DockerEvent;
 use crate::event::{EnvoysWord, Event, Order, PortsReport, Query, ShimEvent, XdsEvent};
+use crate::missing_listeners::{Has, Mend, MissingListeners};
 use crate::readiness::{DockerState, Missing, Readiness};
 use crate::served_services::{Consequences, ServedServices};
 use crate::watchdog::{Queues, Steering, Watchdog};
@@ -35,6 +36,7 @@ pub(crate) struct Host {
     capture: Capture,
     readiness: Readiness,
     watchdog: Watchdog,
+    missing_listeners: MissingListeners,
     docker_problem: Option<String>,
     lookups: watch::Sender<Option<Lookup>>,
     shims: HashMap<RegistrationId, mpsc::Sender<FromRegistrar>>,
@@ -67,6 +69,7 @@ impl Host {
             cluster,
             capture,
             watchdog: Watchdog::default(),
+            missing_listeners: MissingListeners::default(),
             readiness: Readiness::new(Instant::now(), docker),
             docker_problem: None,
             lookups,
@@ -172,10 +175,29 @@ impl Host {
         }
         let addresses: HashSet<_> = listeners.iter().map(|listener| listener.address).collect();
         let shimless = self.catalog.shimless_ports();
-        let listening = shimless.filter(|port| addresses.contains(&port.socket_address())).collect();
+        let listening: BTreeSet<_> = shimless.filter(|port| addresses.contains(&port.socket_address())).collect();
+        let catches = addresses.iter().filter(|address| address.port() == capture::CATCH_PORT).count();
+        self.mend_listeners(catches, |port| queues.contains_key(port) || listening.contains(port));
         self.catalog.set_listening(listening);
         for (port, steering) in self.watchdog.look(&queues) {
             self.steer(&port, steering);
+        }
+    }
+
+    /// Where Envoy has a listener and does not listen, it is given the listener anew.
+    fn mend_listeners(&mut self, others: usize, is_heard: impl Fn(&PublishedPort) -> bool) {
+        let (heard, missing): (Vec<_>, Vec<_>) =
+            self.catalog.proxied_ports().map(|port| port.published).partition(is_heard);
+        let missing: Vec<_> = missing.into_iter().map(|port| (port, Has::of(&port, &self.hub))).collect();
+        for (port, mend) in self.missing_listeners.look(heard.len() + others, missing) {
+            match (mend, self.catalog.proxied_port(&port)) {
+                (Mend::Restore, Some(proxied)) => self.hub.apply(resources::set(proxied, &self.settings)),
+                (Mend::Restore, None) => {}
+                (Mend::Withdraw, _) => {
+                    warn!(%port, "Envoy took the port but does not listen: it is given anew");
+                    self.hub.apply([resources::withdraw_listener(&port)]);
+                }
+            }
         }
     }
 

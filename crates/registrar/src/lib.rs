@@ -24,6 +24,7 @@ mod host;
 mod host_addresses;
 mod http;
 mod listener_watch;
+mod missing_listeners;
 mod ports_view;
 mod probe;
 mod query;

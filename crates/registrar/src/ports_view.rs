@@ -96,7 +96,7 @@ fn problem(row: &PortRow, word: &EnvoysWord, report: &PortsReport, served_by: Se
             EnvoysWord::Rejected(message) => rejection(row, message),
             EnvoysWord::Accepted | EnvoysWord::Nothing if !report.envoy_connected => "no Envoy is connected: the shim forwards".to_owned(),
             EnvoysWord::Stuck => "Envoy takes no connections (is it stopped, or overloaded?): the shim forwards new ones until it does".to_owned(),
-            EnvoysWord::Accepted => "Envoy accepted the port but does not listen (drained?): restart Envoy".to_owned(),
+            EnvoysWord::Accepted => "Envoy accepted the port but does not listen: it is given the port anew; if this stays (drained?), restart Envoy".to_owned(),
             EnvoysWord::Nothing => return None,
         }),
     }

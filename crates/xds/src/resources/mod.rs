@@ -1,6 +1,6 @@
 //! What Envoy is told of a port: the only place that knows Envoy's messages.
 
-use model::ProxiedPort;
+use model::{ProxiedPort, PublishedPort};
 
 use crate::{Change, ResourceType};
 
@@ -102,6 +102,12 @@ pub fn remove(port: &ProxiedPort) -> Vec<Change> {
         (ResourceType::Endpoint, cluster),
     ];
     resources.into_iter().map(|(resource_type, name)| Change { resource_type, name, body: None }).collect()
+}
+
+/// The change that takes a port's listener from Envoy and leaves its Envoy cluster: it is to be given anew.
+#[must_use]
+pub fn withdraw_listener(port: &PublishedPort) -> Change {
+    Change { resource_type: ResourceType::Listener, name: names::port_listener(port), body: None }
 }
 
 /// The changes from one state of a published port to another: [`set`] of the new, and removal of what only

@@ -41,9 +41,8 @@ const fn of_envoy(name: &'static str, happen: fn(&Host, &Victim, Duration)) -> F
     Fault { name, happen, may_refuse: false, may_lose: true }
 }
 
-/// All that can happen. A container that is made anew while the registrar is dead is not among them: its shims end
-/// Envoy's sockets, and an Envoy that keeps the listener does not open them again (see docs/reliability.md).
-pub(crate) const FAULTS: [Fault; 13] = [
+/// All that can happen.
+pub(crate) const FAULTS: [Fault; 14] = [
     of_envoy("Envoy kill -9", |host, _, time| {
         host.end_envoy(Signal::SIGKILL);
         sleep(time);
@@ -113,6 +112,13 @@ pub(crate) const FAULTS: [Fault; 13] = [
     harmless("container anew", |host, victim, _| {
         host.docker(&["rm", "-f", victim.name]);
         run(host, victim);
+    }),
+    harmless("container anew, registrar dead", |host, victim, time| {
+        host.end_registrar(Signal::SIGKILL);
+        host.docker(&["rm", "-f", victim.name]);
+        run(host, victim);
+        sleep(time);
+        host.start_registrar();
     }),
 ];
 
