@@ -9,6 +9,7 @@
 //! | `GET /api/v1/envoy` | [`Envoy`] |
 //! | `GET /api/v1/services` | array of [`Service`] |
 //! | `GET /api/v1/hosts` | array of [`Host`] |
+//! | `GET /api/v1/watch` | an endless stream of [`watch::WatchEvent`]s |
 //! | `GET /readyz` | [`Readiness`], 200 or 503 |
 //! | `GET /healthz` | `ok`, 200 as long as the registrar's loop turns |
 //!
@@ -26,6 +27,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+
+pub mod watch;
 
 /// The read API's address unless configured otherwise.
 pub const DEFAULT_HTTP_ADDRESS: &str = "127.0.0.1:7777";

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use model::instance::{InstancePort, Origin, PORTS_MAX, Text};
 use model::labels::Defaults;
-use model::service_labels::Announcement;
+use model::service_labels::{Announcement, SIDECAR_LISTENER};
 use model::{Instance, InstanceKey, Protocol, PublishedPort, Status};
 
 use crate::docker_listing::{ListedContainer, ListedPort};
@@ -32,6 +32,8 @@ pub struct OwnInstance {
     pub instance: Instance,
     /// Announced address → container's address.
     pub local: Vec<(SocketAddr, SocketAddr)>,
+    /// Where it hears of changes, without leaving the host, if it wants to and can be reached.
+    pub listener: Option<SocketAddr>,
 }
 
 impl OwnInstance {
@@ -70,7 +72,9 @@ impl OwnInstance {
             version: Text::cut(image_tag(&facts.image)),
             since_ms: listed.created_ms,
         };
-        Some(Self { instance, local: chosen.iter().filter_map(local).collect() })
+        let local: Vec<_> = chosen.iter().filter_map(local).collect();
+        let listener = announcement.listener.and_then(|wanted| listener(wanted, &instance.ports, &local));
+        Some(Self { instance, local, listener })
     }
 
     /// Which instance of its host.
@@ -78,6 +82,23 @@ impl OwnInstance {
     pub fn key(&self) -> InstanceKey {
         self.instance.key()
     }
+}
+
+/// What is to be said where a container wants to hear of changes and can't.
+pub(crate) fn listener_problem(announcement: &Announcement, own: &OwnInstance) -> Option<String> {
+    let wanted = announcement.listener.filter(|_| own.listener.is_none())?;
+    Some(format!(
+        "label {SIDECAR_LISTENER}: no published TCP port of the container is service port {wanted}, so it hears nothing: \
+         publish that port"
+    ))
+}
+
+/// The container's own address of its service port.
+fn listener(wanted: u16, ports: &[InstancePort], local: &[(SocketAddr, SocketAddr)]) -> Option<SocketAddr> {
+    let is_it = |port: &&InstancePort| port.service_port == Some(wanted) && port.protocol == Protocol::Tcp;
+    let port = ports.iter().find(is_it)?;
+    let announced = SocketAddr::new(port.address, port.port);
+    local.iter().find(|(own, _)| *own == announced).map(|(_, direct)| *direct)
 }
 
 /// One address for each container port and protocol: the first, in order, that other hosts can reach.
@@ -210,6 +231,22 @@ mod tests {
         let labelled = listed(&[("0.0.0.0:32000", 80), ("0.0.0.0:32001", 81)], &[("ServicePort_80", "9500")]);
         let ports: Vec<_> = announced(&own(&labelled, true).unwrap()).into_iter().map(|(port, _)| port).collect();
         assert_eq!(ports, [Some(9500), None]);
+    }
+
+    #[test]
+    fn a_listener_is_told_at_the_containers_own_address_and_one_that_cannot_be_is_named() {
+        let labels = [("ServicePort_80", "9500"), ("ServicePort_81", "9501"), ("SidecarListener", "9500")];
+        let reachable = listed(&[("0.0.0.0:32001", 81), ("0.0.0.0:32000", 80)], &labels);
+        let with_listener = own(&reachable, false).unwrap();
+        assert_eq!(with_listener.listener, Some("172.17.0.2:80".parse().unwrap()));
+        let announcement = reachable.container.facts.announcement(None);
+        assert_eq!(listener_problem(&announcement, &with_listener), None);
+
+        let unreachable = own(&listed(&[("127.0.0.1:32000", 80)], &labels), false).unwrap();
+        assert_eq!(unreachable.listener, None);
+        let problem = listener_problem(&announcement, &unreachable).unwrap();
+        assert!(problem.contains("SidecarListener") && problem.contains("9500"), "{problem}");
+        assert_eq!(own(&listed(&[("0.0.0.0:32000", 80)], &labels[..1]), false).unwrap().listener, None);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use model::service_labels::Announcement;
 use model::{CheckSettings, ContainerId, HostName, InstanceKey, Status};
 
 use crate::docker_listing::ListedContainer;
-use crate::own_instance::{OwnInstance, OwnSettings};
+use crate::own_instance::{self, OwnInstance, OwnSettings};
 
 /// What holds for this host.
 #[derive(Clone, Debug)]
@@ -157,6 +157,11 @@ impl OwnInstances {
         problems
     }
 
+    /// What is wrong with the labels and checks of all instances, in the order of keys.
+    pub fn label_problems(&self) -> impl Iterator<Item = (InstanceKey, &str)> {
+        self.problems.iter().flat_map(|(key, problems)| problems.iter().map(|problem| (*key, problem.as_str())))
+    }
+
     /// What is different since the last call, in the order of keys.
     pub fn take_changes(&mut self) -> Vec<OwnChange> {
         let changed = std::mem::take(&mut self.changed);
@@ -170,7 +175,8 @@ impl OwnInstances {
         let ports = checked_ports(&own);
         let subject = Subject { docker_health: listed.health, ..subject(&self.host, &ports) };
         let Plan { check, problem } = plan(&announcement.check, &subject, self.host.policy);
-        let problems = announcement.problems.iter().cloned().chain(problem).collect();
+        let no_listener = own_instance::listener_problem(announcement, &own);
+        let problems = announcement.problems.iter().cloned().chain(problem).chain(no_listener).collect();
         self.checker.set(own.key(), check, now);
         self.announce(own, problems);
     }

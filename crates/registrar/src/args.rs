@@ -126,6 +126,11 @@ pub struct Args {
     #[arg(long, env = "REGISTRAR_STATIC_SERVICES", value_name = "FILE")]
     pub static_services: Option<PathBuf>,
 
+    /// Where changes of the catalogue are posted, in Sidecar's shape; repeatable. As the label SidecarListener does for
+    /// a container
+    #[arg(long, env = "REGISTRAR_LISTENER_URL", value_name = "URL", value_delimiter = ',')]
+    pub listener_url: Vec<String>,
+
     /// Allows health checks that run commands on this host, as the registrar's user; never an image's own
     #[arg(long, env = "REGISTRAR_ALLOW_EXTERNAL_CHECKS")]
     pub allow_external_checks: bool,
@@ -219,6 +224,7 @@ impl Args {
             prefer_local: self.prefer_local || file.prefer_local,
             implicit_service_ports: self.implicit_service_ports || file.implicit_service_ports,
             static_services: self.static_services.or(file.static_services),
+            listener_url: if self.listener_url.is_empty() { file.listener_url } else { self.listener_url },
             allow_external_checks: self.allow_external_checks || file.allow_external_checks,
             allow_other_check_targets: self.allow_other_check_targets || file.allow_other_check_targets,
             tracing: self.tracing.or(file.tracing),

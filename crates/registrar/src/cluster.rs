@@ -16,7 +16,7 @@ use catalog::{
 };
 use gossip::{Gossip, HostStatus, Output};
 use health::{Outcome, ProbeId};
-use model::{ContainerId, HostName, InstanceKey};
+use model::{ContainerId, HostName, InstanceId, InstanceKey};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -24,8 +24,10 @@ use crate::event::Event;
 use crate::gossip_net::{GossipEvent, GossipNet};
 use crate::host::unix_ms;
 use crate::host_addresses;
+use crate::listeners::Target;
 use crate::probe;
 use crate::static_services::StaticList;
+use crate::watch::{Audience, View};
 
 /// How long the first announcement waits for the first round of checks: until then peers go on with what this
 /// host said in its last life.
@@ -33,6 +35,9 @@ const FIRST_CHECKS: Duration = Duration::from_secs(3);
 
 /// How long a host that leaves is still there for what is under way.
 const LEAVE_DRAIN: Duration = Duration::from_secs(1);
+
+/// The most problems of labels that a host is said to have.
+const LABEL_PROBLEMS_MAX: usize = 8;
 
 /// See the file's head.
 pub(crate) struct Cluster {
@@ -48,6 +53,9 @@ pub(crate) struct Cluster {
     gossip: Option<(Gossip, GossipNet)>,
     events: mpsc::Sender<Event>,
     static_problems: Vec<String>,
+    audience: Audience,
+    /// By the listener's name; only those that have one.
+    listener_problems: BTreeMap<String, String>,
     has_seeds: bool,
     has_left: bool,
 }
@@ -60,6 +68,7 @@ impl Cluster {
         gossip: Option<(Gossip, GossipNet)>,
         has_seeds: bool,
         events: mpsc::Sender<Event>,
+        audience: Audience,
     ) -> Self {
         let seed = own.name.as_str().bytes().fold(0, |hash: u64, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
         Self {
@@ -75,6 +84,8 @@ impl Cluster {
             gossip,
             events,
             static_problems: Vec::new(),
+            audience,
+            listener_problems: BTreeMap::new(),
             has_seeds,
             has_left: false,
         }
@@ -108,7 +119,8 @@ impl Cluster {
                 .iter()
                 .filter_map(|port| Some((port.published, port.direct?)))
                 .collect();
-            StaticInstance { own: OwnInstance { instance, local }, check: service.check.clone() }
+            let listener = service.listener(advertise);
+            StaticInstance { own: OwnInstance { instance, local, listener }, check: service.check.clone() }
         };
         self.own.set_static(list.services.iter().map(static_instance).collect(), now);
         for problem in &list.problems {
@@ -191,9 +203,37 @@ impl Cluster {
             self.announced.iter().flat_map(|(key, own)| own.local.iter().map(|(at, direct)| ((*key, *at), *direct)));
         self.services.set_local_addresses(local.collect());
         self.services.set_host(&self.name, self.announced.values().map(|own| own.instance.clone()));
+        self.set_listeners();
+        self.tell_audience();
         if self.may_announce {
             self.say(Instant::now());
         }
+    }
+
+    fn set_listeners(&self) {
+        let target = |(key, own): (&InstanceKey, &OwnInstance)| {
+            Some(Target::instance(&InstanceId { host: self.name.clone(), key: *key }, own.listener?))
+        };
+        let listeners: Vec<_> = self.announced.iter().filter_map(target).collect();
+        self.audience.listeners.send_if_modified(|known| {
+            let differs = *known != listeners;
+            *known = listeners;
+            differs
+        });
+    }
+
+    /// Has those who watch look again.
+    pub(crate) fn tell_audience(&self) {
+        self.audience.changed.notify_one();
+    }
+
+    /// Takes in how a listener fares.
+    pub(crate) fn listener_reported(&mut self, listener: String, problem: Option<String>) {
+        match problem {
+            Some(problem) => drop(self.listener_problems.insert(listener, problem)),
+            None => drop(self.listener_problems.remove(&listener)),
+        }
+        self.tell_audience();
     }
 
     /// The first announcement waits until all is known that there is.
@@ -217,8 +257,10 @@ impl Cluster {
                 Output::HostChanged(host) => {
                     let view = gossip.host(&host).filter(|view| view.served);
                     self.services.set_host(&host, view.into_iter().flat_map(|view| view.instances));
+                    self.audience.changed.notify_one();
                 }
                 Output::ProblemsChanged => {
+                    self.audience.changed.notify_one();
                     for problem in gossip.problems() {
                         warn!(%problem, "cluster");
                     }
@@ -260,6 +302,11 @@ impl Cluster {
         self.services.rows()
     }
 
+    /// All that is told to those who watch. `is_whole`: the world is known.
+    pub(crate) fn view(&self, is_whole: bool) -> View {
+        View { services: self.service_rows(), hosts: self.hosts(), is_whole }
+    }
+
     /// Every host of the cluster, this one among them.
     pub(crate) fn hosts(&self) -> Vec<admin_api::Host> {
         let own = admin_api::Host {
@@ -275,7 +322,8 @@ impl Cluster {
             address: view.address.map(|address| address.ip()),
             status: status_word(view.status).to_owned(),
             instances: view.instances.len(),
-            since: view.since.map_or(0, |since| unix_ms(SystemTime::now() - since.elapsed())),
+            // By one origin, so that the same moment is always the same number.
+            since: view.since.map_or(0, |since| unix_ms(self.started_at + since.duration_since(self.started))),
             problem: None,
         });
         let mut hosts: Vec<_> = std::iter::once(own).chain(others).collect();
@@ -286,8 +334,22 @@ impl Cluster {
     /// What is wrong with this host's part in the cluster.
     fn problem(&self) -> Option<String> {
         let of_gossip = self.gossip.iter().flat_map(|(gossip, _)| gossip.problems()).map(|problem| problem.to_string());
-        let problems: Vec<_> = of_gossip.chain(self.missing_service_addresses()).collect();
+        let of_listeners = self.listener_problems.iter().map(|(listener, problem)| format!("{listener}: {problem}"));
+        let problems: Vec<_> = of_gossip
+            .chain(self.missing_service_addresses())
+            .chain(of_listeners)
+            .chain(self.label_problems())
+            .collect();
         (!problems.is_empty()).then(|| problems.join("; "))
+    }
+
+    /// What is wrong with the labels of this host's instances, as far as they are about the cluster.
+    fn label_problems(&self) -> Vec<String> {
+        let mut problems =
+            self.own.label_problems().map(|(key, problem)| format!("instance {}/{key}: {problem}", self.name));
+        let shown: Vec<_> = problems.by_ref().take(LABEL_PROBLEMS_MAX).collect();
+        let unsaid = problems.count();
+        shown.into_iter().chain((unsaid > 0).then(|| format!("and {unsaid} more problems of labels"))).collect()
     }
 
     /// Service ports are of no use at an address that leads elsewhere. Without service ports nobody misses it.

@@ -14,6 +14,7 @@ use crate::docker::DockerEvent;
 use crate::gossip_net::GossipEvent;
 use crate::readiness::Waiting;
 use crate::static_services::StaticList;
+use crate::watch::View;
 
 /// How many events may wait for the loop before its sources have to. Enough for every shim of a busy host to
 /// come back at once without a round of waiting.
@@ -37,6 +38,11 @@ pub(crate) enum Event {
     /// What came of a health check.
     CheckFinished(ProbeId, Outcome),
     StaticServices(StaticList),
+    /// How a listener fares now: what is wrong with it, if anything.
+    Listener {
+        listener: String,
+        problem: Option<String>,
+    },
     /// Other programs changed the firewall's rules.
     Firewall(capture::Notice),
     Query(Query),
@@ -68,6 +74,7 @@ pub(crate) enum Query {
     Readiness(oneshot::Sender<Waiting>),
     Services(oneshot::Sender<Vec<ServiceRow>>),
     Hosts(oneshot::Sender<Vec<admin_api::Host>>),
+    View(oneshot::Sender<View>),
 }
 
 /// What an operator wants to be done.

@@ -116,6 +116,7 @@ impl Host {
             Event::Gossip(event) => self.cluster.handle_gossip(event, now),
             Event::CheckFinished(id, outcome) => self.cluster.check_finished(id, outcome, now),
             Event::StaticServices(list) => self.cluster.set_static(list, now),
+            Event::Listener { listener, problem } => self.cluster.listener_reported(listener, problem),
             Event::Query(query) => self.answer(query),
             Event::Order(order) => self.obey(order, now),
         }
@@ -325,6 +326,7 @@ impl Host {
         if self.readiness.try_open(now, missing) {
             info!(without_shim = missing.shims, without_container = missing.containers, "Envoy is told from now on");
             self.hub.start_serving();
+            self.cluster.tell_audience();
             self.capture.set_ports(self.catalog.captured_ports());
             self.capture.set_services(self.services.captured());
         }
@@ -406,6 +408,7 @@ impl Host {
             Query::Envoy(answer) => drop(answer.send(self.envoy())),
             Query::Services(answer) => drop(answer.send(self.cluster.service_rows())),
             Query::Hosts(answer) => drop(answer.send(self.cluster.hosts())),
+            Query::View(answer) => drop(answer.send(self.cluster.view(self.readiness.is_serving()))),
             Query::Readiness(answer) => drop(answer.send(self.readiness.waiting(self.missing()))),
         }
     }

@@ -1,10 +1,15 @@
-//! The read API over HTTP: ports, Envoy, health. Nothing can be changed here.
+//! The read API over HTTP: ports, Envoy, services, hosts, health; below it the stream of changes, and what readers of
+//! Sidecar's expect. Nothing can be changed here.
 //!
 //! The `Host` header is checked, so that a web page can't have a browser read this by a name that leads to
 //! loopback (DNS rebinding).
 
+mod sidecar;
+mod watch;
+
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use admin_api::{Error, Readiness};
 use axum::extract::{Request, State};
@@ -12,24 +17,39 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::ListenerExt;
 use axum::{Json, Router};
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
 use crate::event::{Event, Query};
+use crate::sidecar::Identity;
+use crate::watch::Watching;
 use crate::{listener_watch, ports_view, query, services_view};
+
+/// How long a client may take nothing of what waits for it before its connection is ended.
+const STUCK_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Clone)]
 struct Api {
     events: mpsc::Sender<Event>,
     host_name: Arc<str>,
+    watching: Watching,
+    identity: Arc<Identity>,
 }
 
 /// Serves until the registrar ends. `host_name` is a name by which this host may be asked, beside
 /// `localhost` and any address.
-pub(crate) async fn run(listener: TcpListener, host_name: Arc<str>, events: mpsc::Sender<Event>) {
-    let api = Api { events, host_name };
+pub(crate) async fn run(
+    listener: TcpListener,
+    host_name: Arc<str>,
+    events: mpsc::Sender<Event>,
+    watching: Watching,
+    identity: Arc<Identity>,
+) {
+    let api = Api { events, host_name, watching, identity };
     let routes = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -37,17 +57,29 @@ pub(crate) async fn run(listener: TcpListener, host_name: Arc<str>, events: mpsc
         .route("/api/v1/envoy", get(envoy))
         .route("/api/v1/services", get(services))
         .route("/api/v1/hosts", get(hosts))
+        .route("/api/v1/watch", get(watch::events))
+        .merge(sidecar::routes())
         .fallback(async || {
             error(
                 StatusCode::NOT_FOUND,
-                "no such page: see /api/v1/ports, /api/v1/services, /api/v1/hosts, /api/v1/envoy, /readyz, /healthz",
+                "no such page: see /api/v1/ports, /api/v1/services, /api/v1/hosts, /api/v1/envoy, /api/v1/watch, \
+                 /readyz, /healthz",
             )
         })
         .layer(middleware::from_fn_with_state(api.clone(), check_host))
         .with_state(api);
+    let listener = listener.tap_io(|client| {
+        if let Err(error) = setsockopt(client, sockopt::TcpUserTimeout, &stuck_max_ms()) {
+            warn!(%error, "a client that takes nothing can't be noticed");
+        }
+    });
     if let Err(error) = axum::serve(listener, routes).await {
         warn!(%error, "the HTTP API ended");
     }
+}
+
+fn stuck_max_ms() -> u32 {
+    u32::try_from(STUCK_MAX.as_millis()).unwrap_or(u32::MAX)
 }
 
 async fn healthz(State(api): State<Api>) -> Response {

@@ -12,7 +12,7 @@ use gossip::Gossip;
 use model::labels::Defaults;
 use nix::unistd::gethostname;
 use rand::SeedableRng;
-use rand::rngs::SysRng;
+use rand::rngs::{StdRng, SysRng};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
@@ -26,9 +26,12 @@ use crate::config::{ClusterConfig, Config, XdsListen};
 use crate::event::{EVENT_QUEUE, Event};
 use crate::gossip_net::GossipNet;
 use crate::host::{Host, unix_ms};
+use crate::listeners::{self, Surroundings};
 use crate::readiness::DockerState;
 use crate::runtime_files::{self, Lock, RuntimeFileError};
 use crate::served_services::ServedServices;
+use crate::sidecar::Identity;
+use crate::watch::{Audience, Watching};
 use crate::xds_server::XdsServer;
 use crate::{admin, docker, firewall_watch, host_addresses, http, listener_watch, shim_socket, static_services};
 
@@ -75,7 +78,18 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     }
     let assigned = assign_service_addresses(&config.cluster);
     let services = served_services(&config.cluster, &capture);
-    let cluster = cluster(config.cluster, &config.defaults, events.clone()).await?;
+    let changed = Arc::new(Notify::new());
+    let watching = Watching::start(Arc::clone(&changed), events.clone());
+    let (listeners, labelled) = watch::channel(Vec::new());
+    let identity = Arc::new(Identity {
+        cluster_name: config.cluster.cluster_name.as_str().to_owned(),
+        host_name: config.cluster.host_name.clone(),
+    });
+    let surroundings =
+        Surroundings { watching: watching.clone(), identity: Arc::clone(&identity), events: events.clone() };
+    tokio::spawn(listeners::run(config.cluster.listener_urls.clone(), labelled, surroundings, rng()?));
+    let audience = Audience { changed, listeners };
+    let cluster = cluster(config.cluster, &config.defaults, events.clone(), audience).await?;
     let catalog = Catalog::new(config.defaults);
     let host = Host::new(catalog, config.envoy, services, cluster, capture, docker_state, lookups);
 
@@ -85,7 +99,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     tokio::spawn(admin::run(sockets.admin, events.clone()));
     tokio::spawn(shim_socket::run(sockets.shims, config.envoy_uid, events.clone()));
     let http_address = sockets.http.local_addr()?;
-    tokio::spawn(http::run(sockets.http, own_name(), events.clone()));
+    tokio::spawn(http::run(sockets.http, own_name(), events.clone(), watching, identity));
     tokio::spawn(listener_watch::run(events.clone()));
     let envoys = XdsServer::new(events.clone(), Arc::clone(&writable));
     info!(
@@ -139,7 +153,12 @@ fn served_services(config: &ClusterConfig, capture: &Capture) -> ServedServices 
 }
 
 /// This host among others, with its gossip sockets open.
-async fn cluster(config: ClusterConfig, defaults: &Defaults, events: mpsc::Sender<Event>) -> Result<Cluster, RunError> {
+async fn cluster(
+    config: ClusterConfig,
+    defaults: &Defaults,
+    events: mpsc::Sender<Event>,
+    audience: Audience,
+) -> Result<Cluster, RunError> {
     let mut addresses = host_addresses::all();
     let advertise_address = config.advertise_address.or_else(host_addresses::default_route);
     if config.gossip.is_some() && advertise_address.is_none() {
@@ -176,7 +195,7 @@ async fn cluster(config: ClusterConfig, defaults: &Defaults, events: mpsc::Sende
         tokio::spawn(static_services::file::watch(path, events.clone(), Event::StaticServices));
     }
     let own = OwnHost { name: config.host_name, addresses, settings, policy: config.policy };
-    Ok(Cluster::new(own, config.service_addresses.into_iter().collect(), gossip, has_seeds, events))
+    Ok(Cluster::new(own, config.service_addresses.into_iter().collect(), gossip, has_seeds, events, audience))
 }
 
 async fn gossip_with(
@@ -190,8 +209,11 @@ async fn gossip_with(
     let listener = TcpListener::bind(address).await.map_err(taken)?;
     info!(host = %config.host, advertise = %config.address, cluster = config.cluster.as_str(), "gossip is on");
     let net = GossipNet::start(socket, listener, seeds, events.clone());
-    let rng = gossip::StdRng::try_from_rng(&mut SysRng).map_err(io::Error::other)?;
-    Ok((Gossip::new(config, rng, Instant::now()), net))
+    Ok((Gossip::new(config, rng()?, Instant::now()), net))
+}
+
+fn rng() -> io::Result<StdRng> {
+    StdRng::try_from_rng(&mut SysRng).map_err(io::Error::other)
 }
 
 /// How long the answer to an order to leave may take on its way.

@@ -118,7 +118,6 @@ impl StaticService {
     }
 
     /// Where it hears of changes, if it wants to.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nobody is told of changes yet"))]
     pub(crate) fn listener(&self, advertise: IpAddr) -> Option<SocketAddr> {
         let first = self.ports.first()?;
         Some(SocketAddr::new(first.at(advertise).ip(), self.listen_port?))

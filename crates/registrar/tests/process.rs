@@ -3,80 +3,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+mod common;
+
+use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Command, Output, Stdio};
 
+use common::{PATIENCE, Registrar, command, wait_until};
 use model::{Protocol, PublishedPort};
 use shim_wire::{Decoder, FromRegistrar, FromShim, Message, Register};
-
-const BINARY: &str = env!("CARGO_BIN_EXE_envoy-docker-registrar");
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// A running registrar in a folder of its own.
-struct Registrar {
-    folder: tempfile::TempDir,
-    process: Child,
-    http: String,
-}
-
-impl Registrar {
-    fn start(options: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut process = command(&folder).args(options).stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
-        let started = log.by_ref().map_while(Result::ok).find(|line| line.contains("the registrar runs")).unwrap();
-        let http = started.split_whitespace().find_map(|word| word.strip_prefix("http=")).unwrap().to_owned();
-        // The pipe must not fill up.
-        thread::spawn(move || log.for_each(drop));
-        Self { folder, process, http }
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.folder.path().join("registrar.sock")
-    }
-
-    fn connect(&self) -> Shim {
-        Shim::on(UnixStream::connect(self.socket()).unwrap())
-    }
-
-    /// Status and body.
-    fn get(&self, path: &str, host: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(&self.http).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
-    }
-
-    fn ports(&self) -> Vec<admin_api::Port> {
-        let (status, body) = self.get("/api/v1/ports", "localhost");
-        assert_eq!(status, 200, "{body}");
-        serde_json::from_str(&body).unwrap()
-    }
-}
-
-impl Drop for Registrar {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn command(folder: &tempfile::TempDir) -> Command {
-    let path = |name: &str| folder.path().join(name).into_os_string().into_string().unwrap();
-    let mut command = Command::new(BINARY);
-    command.args(["--docker-host", "none", "--http-listen", "127.0.0.1:0"]);
-    command.args(["--shim-socket", &path("registrar.sock"), "--xds-listen", &format!("unix:{}", path("xds.sock"))]);
-    command.args(["--admin-socket", &path("admin.sock")]);
-    command
-}
 
 /// What is said to the registrar by hand.
 struct Shim {
@@ -85,6 +21,10 @@ struct Shim {
 }
 
 impl Shim {
+    fn of(registrar: &Registrar) -> Self {
+        Self::on(UnixStream::connect(registrar.socket()).unwrap())
+    }
+
     fn on(stream: UnixStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Self { stream, decoder: Decoder::default() }
@@ -112,6 +52,12 @@ impl Shim {
     }
 }
 
+fn ports(registrar: &Registrar) -> Vec<admin_api::Port> {
+    let (status, body) = registrar.get("/api/v1/ports", "localhost");
+    assert_eq!(status, 200, "{body}");
+    serde_json::from_str(&body).unwrap()
+}
+
 fn register(port: u16) -> FromShim {
     FromShim::Register(Register {
         version: shim_wire::VERSION,
@@ -123,35 +69,27 @@ fn register(port: u16) -> FromShim {
     })
 }
 
-fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
 #[test]
 fn a_shim_is_greeted_with_envoys_uid_registered_and_forgotten_when_it_goes() {
     let registrar = Registrar::start(&["--envoy-user", "4711"]);
-    let mut shim = registrar.connect();
+    let mut shim = Shim::of(&registrar);
     assert_eq!(shim.hear(), Some(FromRegistrar::Hello { version: shim_wire::VERSION, envoy_uid: 4711 }));
     shim.say(&register(18_080));
     assert_eq!(shim.hear(), Some(FromRegistrar::Registered));
 
-    let ports = registrar.ports();
-    assert_eq!(ports.len(), 1);
-    assert_eq!((ports[0].host_port, ports[0].served_by), (18_080, admin_api::ServedBy::Pending));
-    assert_eq!(ports[0].shim_pid, Some(std::process::id()));
+    let listed = ports(&registrar);
+    assert_eq!(listed.len(), 1);
+    assert_eq!((listed[0].host_port, listed[0].served_by), (18_080, admin_api::ServedBy::Pending));
+    assert_eq!(listed[0].shim_pid, Some(std::process::id()));
 
     drop(shim);
-    wait_until("the registration is gone", || registrar.ports().is_empty());
+    wait_until("the registration is gone", || ports(&registrar).is_empty());
 }
 
 #[test]
 fn a_release_is_answered_at_once_where_no_envoy_has_the_port() {
     let registrar = Registrar::start(&[]);
-    let mut shim = registrar.connect();
+    let mut shim = Shim::of(&registrar);
     shim.hear();
     shim.say(&register(18_081));
     assert_eq!(shim.hear(), Some(FromRegistrar::Registered));
@@ -162,10 +100,10 @@ fn a_release_is_answered_at_once_where_no_envoy_has_the_port() {
 #[test]
 fn a_connection_that_breaks_the_protocol_is_told_why_and_others_go_on() {
     let registrar = Registrar::start(&[]);
-    let mut good = registrar.connect();
+    let mut good = Shim::of(&registrar);
     good.hear();
     for garbage in [&[0, 0][..], &[0xff, 0xff, 1], &[0, 3, 2, 0, 1]] {
-        let mut bad = registrar.connect();
+        let mut bad = Shim::of(&registrar);
         bad.hear();
         bad.stream.write_all(garbage).unwrap();
         let Some(FromRegistrar::Rejected { reason }) = bad.hear() else { panic!("not rejected: {garbage:?}") };
@@ -179,7 +117,7 @@ fn a_connection_that_breaks_the_protocol_is_told_why_and_others_go_on() {
 #[test]
 fn a_shim_of_a_newer_protocol_is_told_to_have_the_registrar_upgraded() {
     let registrar = Registrar::start(&[]);
-    let mut shim = registrar.connect();
+    let mut shim = Shim::of(&registrar);
     shim.hear();
     let FromShim::Register(register) = register(18_083) else { unreachable!() };
     shim.say(&FromShim::Register(Register { version: shim_wire::VERSION + 1, ..register }));
@@ -214,7 +152,7 @@ fn a_second_registrar_leaves_the_first_alone_and_says_so() {
     let second = command(&registrar.folder).output().unwrap();
     assert_eq!(second.status.code(), Some(1));
     assert!(stderr(&second).contains("another registrar is running"), "{}", stderr(&second));
-    registrar.connect().hear().unwrap();
+    Shim::of(&registrar).hear().unwrap();
 }
 
 #[test]

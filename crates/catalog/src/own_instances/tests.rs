@@ -164,7 +164,7 @@ fn static_services_come_and_go_with_their_list() {
         since_ms: 0,
     };
     let service = StaticInstance {
-        own: OwnInstance { instance, local: vec![(address, address)] },
+        own: OwnInstance { instance, local: vec![(address, address)], listener: None },
         check: CheckSettings::default(),
     };
     own.set_static(vec![service.clone()], now);

@@ -12,15 +12,21 @@ use nix::unistd::gethostname;
 
 use super::{ConfigError, socket_address, with};
 use crate::args::Args;
+use crate::listeners::ListenerUrl;
 
 const DEFAULT_GOSSIP_LISTEN: &str = "0.0.0.0:7946";
 const DEFAULT_SERVICE_ADDRESS: &str = "192.168.168.168";
+
+/// The most listeners that the configuration may name.
+const LISTENER_URLS_MAX: usize = 16;
 
 /// This host among others.
 #[derive(Debug)]
 pub struct ClusterConfig {
     /// Its name.
     pub host_name: HostName,
+    /// Which cluster it belongs to; it has a name without gossip too.
+    pub cluster_name: ClusterName,
     /// Where others reach it, where that was given.
     pub advertise_address: Option<IpAddr>,
     /// How it finds others; `None`: not at all.
@@ -35,6 +41,8 @@ pub struct ClusterConfig {
     pub implicit_service_ports: bool,
     /// The file of static services.
     pub static_services: Option<PathBuf>,
+    /// Where changes are posted, at most [`LISTENER_URLS_MAX`].
+    pub listener_urls: Vec<ListenerUrl>,
     /// What health checks may do.
     pub policy: Policy,
 }
@@ -60,12 +68,14 @@ impl ClusterConfig {
             advertise_address: advertise
                 .map(|given| with("advertise-address", Some(given), "", host_address))
                 .transpose()?,
+            cluster_name: cluster_name(args)?,
             gossip: gossip(args)?,
             service_addresses: service_addresses(&args.service_address)?,
             assign_service_addresses: args.assign_service_address,
             prefer_local: args.prefer_local,
             implicit_service_ports: args.implicit_service_ports,
             static_services: args.static_services.clone(),
+            listener_urls: listener_urls(&args.listener_url)?,
             policy: Policy {
                 allow_external: args.allow_external_checks,
                 allow_other_targets: args.allow_other_check_targets,
@@ -103,11 +113,32 @@ fn service_addresses(given: &[String]) -> Result<Vec<IpAddr>, ConfigError> {
     given.iter().map(|text| with("service-address", Some(text.clone()), "", parse)).collect()
 }
 
+fn listener_urls(given: &[String]) -> Result<Vec<ListenerUrl>, ConfigError> {
+    let parse = |text: &str| text.parse::<ListenerUrl>().map_err(|error| error.to_string());
+    let mut urls = Vec::new();
+    for text in given {
+        let url = with("listener-url", Some(text.clone()), "", |text| {
+            if urls.len() < LISTENER_URLS_MAX { parse(text) } else { Err(format!("there may be {LISTENER_URLS_MAX}")) }
+        });
+        // A password is nobody's business.
+        let shown = text.rsplit('@').next().unwrap_or_default().to_owned();
+        let url = url.map_err(|error| ConfigError { value: shown, ..error })?;
+        if !urls.contains(&url) {
+            urls.push(url);
+        }
+    }
+    Ok(urls)
+}
+
+fn cluster_name(args: &Args) -> Result<ClusterName, ConfigError> {
+    with("cluster-name", args.cluster_name.clone(), "default", |text| {
+        text.parse::<ClusterName>().map_err(|error| error.to_string())
+    })
+}
+
 fn gossip(args: &Args) -> Result<Option<GossipConfig>, ConfigError> {
     let listen = with("gossip-listen", args.gossip_listen.clone(), DEFAULT_GOSSIP_LISTEN, socket_address)?;
-    let cluster = with("cluster-name", args.cluster_name.clone(), "default", |text| {
-        text.parse::<ClusterName>().map_err(|error| error.to_string())
-    })?;
+    let cluster = cluster_name(args)?;
     let seed = |text: &String| with("seed", Some(text.clone()), "", |text| seed(text, listen.port()));
     let seeds = args.seed.iter().map(seed).collect::<Result<Vec<_>, _>>()?;
     let keys = match &args.gossip_key_file {
@@ -177,6 +208,17 @@ mod tests {
             assert_eq!(seed(given, 7946).as_deref(), Ok(meant));
         }
         assert!(seed("a b", 7946).is_err());
+    }
+
+    #[test]
+    fn listener_urls_are_bounded_and_a_bad_one_is_named() {
+        let urls = |given: &[&str]| listener_urls(&given.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(urls(&["http://a/x", "http://b:81/", "http://a/x"]).unwrap().len(), 2);
+        let error = urls(&["http://a/", "https://b/"]).unwrap_err().to_string();
+        assert!(error.starts_with("--listener-url \"https://b/\": https is not spoken"), "{error}");
+        let many: Vec<_> = (1..=LISTENER_URLS_MAX + 1).map(|port| format!("http://a:{port}/")).collect();
+        assert_eq!(listener_urls(&many[1..]).unwrap().len(), LISTENER_URLS_MAX);
+        assert!(listener_urls(&many).is_err());
     }
 
     #[test]

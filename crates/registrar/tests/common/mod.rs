@@ -1,0 +1,72 @@
+//! A registrar as a process, on a host without Docker.
+
+#![allow(dead_code, reason = "each test program uses its own part of this")]
+#![allow(unreachable_pub, reason = "used by the test programs beside it")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_envoy-docker-registrar");
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A running registrar in a folder of its own.
+pub struct Registrar {
+    pub folder: tempfile::TempDir,
+    pub process: Child,
+    pub http: String,
+}
+
+impl Registrar {
+    pub fn start(options: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = command(&folder).args(options).stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
+        let started = log.by_ref().map_while(Result::ok).find(|line| line.contains("the registrar runs")).unwrap();
+        let http = started.split_whitespace().find_map(|word| word.strip_prefix("http=")).unwrap().to_owned();
+        // The pipe must not fill up.
+        thread::spawn(move || log.for_each(drop));
+        Self { folder, process, http }
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("registrar.sock")
+    }
+
+    /// Status and body.
+    pub fn get(&self, path: &str, host: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.http).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+}
+
+impl Drop for Registrar {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+pub fn command(folder: &tempfile::TempDir) -> Command {
+    let path = |name: &str| folder.path().join(name).into_os_string().into_string().unwrap();
+    let mut command = Command::new(BINARY);
+    command.args(["--docker-host", "none", "--http-listen", "127.0.0.1:0"]);
+    command.args(["--shim-socket", &path("registrar.sock"), "--xds-listen", &format!("unix:{}", path("xds.sock"))]);
+    command.args(["--admin-socket", &path("admin.sock")]);
+    command
+}
+
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
