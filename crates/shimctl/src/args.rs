@@ -16,6 +16,7 @@ Examples:
   sudo shimctl check                  what is broken on this host, and how to mend it
   shimctl explain 8080                how a connection to that port goes now
   shimctl services --instances        every instance of every service of the cluster
+  shimctl watch                       what changes in the cluster, as it happens
   shimctl --output json ports | jq -r '.[] | select(.problem) | .problem'
   shimctl --address 127.0.0.1:7778 ports
   sudo shimctl resync                 have every shim announce its port again
@@ -69,6 +70,10 @@ pub(crate) enum Command {
 
     /// Lists the cluster's hosts
     Hosts,
+
+    /// Prints changes of services and hosts as they come, until Ctrl-C
+    #[command(long_about = WATCH_HELP)]
+    Watch,
 
     /// Says in plain words how a connection to a port or a service goes now, and what would change if Envoy died
     Explain {
@@ -145,6 +150,14 @@ SERVED BY says who answers new connections:
   docker   Docker publishes the port without a shim of ours
 
 The JSON has more fields: container and shim ids, addresses, times.";
+
+const WATCH_HELP: &str = "\
+Prints changes of services and hosts as they come, until Ctrl-C: a line for each thing that differs, with the time of \
+day in UTC. With --output json, each line is an event of GET /api/v1/watch as an object: event (state, service, \
+service-gone, host, host-gone) and data.
+
+When the registrar goes, it says so on standard error, connects again as soon as it is back, and prints what differs \
+by then (as JSON, the whole state). It exits with 1 if there is no registrar to begin with.";
 
 const CHECK_HELP: &str = "\
 Looks for everything that is known to break a set-up, and says how to mend it.

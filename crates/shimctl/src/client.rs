@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use admin_api::Readiness;
 use serde::de::{DeserializeOwned, IgnoredAny};
-use ureq::Agent;
+use ureq::{Agent, BodyReader};
 
 /// How long one question may take, everything included.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -92,18 +92,38 @@ impl Client {
         }
     }
 
+    /// The answer to a GET of `path` that has no end. Its status comes within [`REQUEST_TIMEOUT`]; there is no limit after
+    /// that, of time or of length.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(crate) fn stream(&self, path: &str) -> Result<BodyReader<'static>, ClientError> {
+        let url = format!("http://{}{path}", self.address);
+        let limit = Some(REQUEST_TIMEOUT);
+        let request = self.agent.get(&url).config().timeout_connect(limit).timeout_recv_response(limit).build();
+        let unreachable = |error| self.unreachable(error, REQUEST_TIMEOUT);
+        let mut response = request.call().map_err(unreachable)?;
+        let status = response.status().as_u16();
+        if status == 200 {
+            return Ok(response.into_body().into_reader());
+        }
+        let body = response.body_mut().with_config().limit(ANSWER_MAX_LENGTH).read_to_string();
+        Err(self.failed(path, status, &body.map_err(unreachable)?))
+    }
+
     /// Status and body.
     fn fetch(&self, path: &str, timeout: Duration) -> Result<(u16, String), ClientError> {
         let url = format!("http://{}{path}", self.address);
-        let unreachable = |error: ureq::Error| ClientError::Unreachable {
-            address: self.address.clone(),
-            reason: reason(error, timeout),
-        };
+        let unreachable = |error| self.unreachable(error, timeout);
         let request = self.agent.get(&url).config().timeout_global(Some(timeout)).build();
         let mut response = request.call().map_err(unreachable)?;
         let status = response.status().as_u16();
         let text = response.body_mut().with_config().limit(ANSWER_MAX_LENGTH).read_to_string().map_err(unreachable)?;
         Ok((status, text))
+    }
+
+    fn unreachable(&self, error: ureq::Error, timeout: Duration) -> ClientError {
+        ClientError::Unreachable { address: self.address.clone(), reason: reason(error, timeout) }
     }
 
     fn json(&self, path: &str, text: String) -> Result<Answer, ClientError> {

@@ -16,11 +16,14 @@ mod keygen;
 mod process;
 mod reannounced;
 mod resync;
+mod show_changes;
 mod show_envoy;
 mod show_hosts;
 mod show_ports;
 mod show_services;
+mod sse;
 mod table;
+mod watch;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Hosts => {
             show(&client, "/api/v1/hosts", args.output, |hosts: &Vec<_>| show_hosts::table_of(hosts, now_ms()))
         }
+        Command::Watch => watch::run(&client, args.output),
         Command::Explain { subject } => explain::run(&client, &subject, args.output),
         Command::Check => check::run(&client, args.output),
         Command::Resync { timeout } => resync::run(&client, timeout, args.output),
@@ -115,11 +119,17 @@ fn keygen() -> Result<bool, String> {
 
 /// Writes to standard output. A reader that has seen enough, such as `head`, is no failure.
 fn print(text: &str) -> Result<bool, String> {
+    write_out(text).map(|_| true)
+}
+
+/// As [`print`]; says whether anybody still reads it.
+fn write_out(text: &str) -> Result<bool, String> {
     let mut out = io::stdout().lock();
     let newline = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
     match out.write_all(text.as_bytes()).and_then(|()| out.write_all(newline.as_bytes())).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(format!("can't write the answer: {error}")),
-        _ => Ok(true),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(format!("can't write the answer: {error}")),
     }
 }
 
