@@ -2,6 +2,7 @@
 //!
 //! Each file is a theme. Every test makes its own hosts, each with its own dockerd, registrar and Envoy.
 
+mod drains;
 mod hostile;
 mod requests;
 mod rig;

@@ -17,7 +17,7 @@
 //!
 //! | request | what it does |
 //! |---|---|
-//! | `POST /api/v1/instances/{id}/drain` | takes an instance of this host out of service; 204, or 404 with an [`Error`] |
+//! | `POST /api/v1/instances/{id}/drain` | takes an instance of any host out of service; 204, or an [`Error`] with 404 (no such instance or host), 502 (its host could not be asked), 504 (it did not answer), 500 (done, but not kept) |
 //! | `DELETE /api/v1/instances/{id}/drain` | takes that back |
 //! | `POST /api/v1/leave` | takes back what outlives the registrar, and ends it; 204, or 500 with an [`Error`] |
 //!
@@ -176,8 +176,8 @@ pub struct Host {
     pub instances: usize,
     /// Since when it has this status, in milliseconds of this host's Unix time; 0 where unknown.
     pub since: u64,
-    /// What is wrong with this host's part in the cluster, with the mend where there is one. Each host speaks for
-    /// itself alone.
+    /// What is wrong, with the mend where there is one: of the host that is asked, with its own part in the cluster; of
+    /// another, with what it announces, as the host that is asked sees it.
     #[serde(default)]
     pub problem: Option<String>,
 }

@@ -52,7 +52,10 @@ pub struct OwnInstances {
     checker: Checker,
     containers: HashMap<ContainerId, (ListedContainer, Announcement)>,
     statics: BTreeMap<InstanceKey, StaticInstance>,
-    draining: BTreeSet<InstanceKey>,
+    /// Taken out of service by an operator. Those of an earlier life of the registrar may not be known yet.
+    drained: BTreeSet<InstanceKey>,
+    /// Docker has asked them to stop.
+    stopping: BTreeSet<InstanceKey>,
     problems: BTreeMap<InstanceKey, Vec<String>>,
     announced: BTreeMap<InstanceKey, OwnInstance>,
     changed: BTreeSet<InstanceKey>,
@@ -67,7 +70,8 @@ impl OwnInstances {
             checker: Checker::new(Limits::default(), seed),
             containers: HashMap::new(),
             statics: BTreeMap::new(),
-            draining: BTreeSet::new(),
+            drained: BTreeSet::new(),
+            stopping: BTreeSet::new(),
             problems: BTreeMap::new(),
             announced: BTreeMap::new(),
             changed: BTreeSet::new(),
@@ -97,6 +101,14 @@ impl OwnInstances {
         }
     }
 
+    /// `docker stop` has begun: the container drains until it has stopped.
+    pub fn docker_stopping(&mut self, id: &ContainerId) {
+        let key = key_of(id);
+        if self.announced.contains_key(&key) && self.stopping.insert(key) {
+            self.update_status(key);
+        }
+    }
+
     /// All static services, in place of those that were.
     pub fn set_static(&mut self, services: Vec<StaticInstance>, now: Instant) {
         let services: BTreeMap<_, _> = services.into_iter().map(|service| (service.own.key(), service)).collect();
@@ -109,19 +121,35 @@ impl OwnInstances {
     }
 
     /// Takes an instance out of service until it stops, or until this is taken back; says whether it is known.
-    pub fn set_draining(&mut self, key: InstanceKey, drains: bool) -> bool {
-        let is_known = self.announced.contains_key(&key);
-        let differs = if drains && is_known { self.draining.insert(key) } else { self.draining.remove(&key) };
-        if differs {
-            self.update_status(key);
+    pub fn set_drained(&mut self, key: InstanceKey, drained: bool) -> bool {
+        if !self.announced.contains_key(&key) {
+            return false;
         }
-        is_known
+        if drained {
+            self.drained.insert(key);
+        } else {
+            self.drained.remove(&key);
+            self.stopping.remove(&key);
+        }
+        self.update_status(key);
+        true
     }
 
-    /// The instances that were taken out of service.
+    /// The instances that an operator has taken out of service.
     #[must_use]
-    pub fn draining(&self) -> &BTreeSet<InstanceKey> {
-        &self.draining
+    pub fn drained(&self) -> &BTreeSet<InstanceKey> {
+        &self.drained
+    }
+
+    /// Takes in what was drained in an earlier life of the registrar. To be called before anything else: these
+    /// instances are never seen in any other state.
+    pub fn restore_drained(&mut self, keys: BTreeSet<InstanceKey>) {
+        self.drained = keys;
+    }
+
+    /// All instances are known that there are: those that were drained and are gone stay gone.
+    pub fn forget_gone_drained(&mut self) {
+        self.drained.retain(|key| self.announced.contains_key(key));
     }
 
     /// When [`Self::start_checks`] is to be called next.
@@ -211,7 +239,7 @@ impl OwnInstances {
     }
 
     fn status(&self, key: InstanceKey) -> Status {
-        if self.draining.contains(&key) {
+        if self.drained.contains(&key) || self.stopping.contains(&key) {
             return Status::Draining;
         }
         self.checker.health(key).map_or(Status::Unknown, |health| health.status)
@@ -220,7 +248,8 @@ impl OwnInstances {
     fn forget(&mut self, key: InstanceKey) {
         self.checker.remove(key);
         self.problems.remove(&key);
-        self.draining.remove(&key);
+        self.drained.remove(&key);
+        self.stopping.remove(&key);
         if self.announced.remove(&key).is_some() {
             self.changed.insert(key);
         }

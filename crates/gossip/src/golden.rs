@@ -19,6 +19,7 @@ use crate::envelope::Envelope;
 use crate::identity::{HostIdentity, IdentityCodec};
 use crate::key_ring::KeyRing;
 use crate::message::{Hello, Message, Remembered, Standing};
+use crate::order::{Answer, AnswerMessage, Order, OrderMessage};
 use crate::record_wire::Heading;
 use crate::wire::{Reader, Writer};
 
@@ -119,6 +120,12 @@ fn messages_on_streams_are_as_ever() {
     is_message(&golden!("want"), Message::Want(vec!["host-1".parse().unwrap(), "host-2".parse().unwrap()]));
     is_message(&golden!("record"), Message::Record("host-1".parse().unwrap(), record()));
     is_message(&golden!("done"), Message::Done);
+    let order = Order::Drain { key: InstanceKey::from_bytes([1, 2, 3, 4, 5, 6]), drains: true };
+    is_message(&golden!("order"), Message::Order(OrderMessage::Known(order)));
+    is_message(&golden!("answer_done"), Message::Answer(AnswerMessage::Known(Answer::Done)));
+    let failed = Answer::Failed(Text::cut("the disk is full"));
+    is_message(&golden!("answer_failed"), Message::Answer(AnswerMessage::Known(failed)));
+    is_message(&golden!("answer_knows_version"), Message::Answer(AnswerMessage::KnowsVersion(1)));
 }
 
 #[test]

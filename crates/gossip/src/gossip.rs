@@ -5,6 +5,7 @@
 //! | getting in, being cut off, getting in again | `joining` |
 //! | who is at the other end of a stream, and what follows | `greeting` |
 //! | streams and the exchange on them | `streams` |
+//! | what the operator of one host wants of another | `orders` |
 //! | what changed here and elsewhere, leaving | `spreading` |
 //! | looking at hosts that do not answer | `checking` |
 //! | what is known, for the outside | `view` |
@@ -12,6 +13,7 @@
 mod checking;
 mod greeting;
 mod joining;
+mod orders;
 mod spreading;
 mod streams;
 #[cfg(test)]
@@ -26,6 +28,7 @@ use model::{HostName, Incarnation};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
+pub use self::orders::{ORDER_MAX, OrderError};
 pub use self::view::{HostView, Problem};
 use crate::addresses::AddressRules;
 use crate::catalogue::Catalogue;
@@ -52,7 +55,7 @@ use streams::Session;
 /// The driver owns a UDP socket, a TCP listener and a timer. The methods are of four kinds:
 /// - **`handle_*`**: something happened in the world. Call them as it happens, with the present time.
 /// - **commands** ([`announce`](Self::announce), [`set_seeds`](Self::set_seeds),
-///   [`set_keys`](Self::set_keys), [`leave`](Self::leave)): the application wants something.
+///   [`set_keys`](Self::set_keys), [`order`](Self::order), [`leave`](Self::leave)): the application wants something.
 /// - **`poll_*`**: after any of these, call [`poll_output`](Self::poll_output) until it yields nothing and do
 ///   what it says, then call [`poll_timeout`](Self::poll_timeout) and see that
 ///   [`handle_timeout`](Self::handle_timeout) is called then. Late is harmless.

@@ -32,8 +32,9 @@
 //!
 //! **Who may speak.** Every datagram is sealed (`envelope`), every stream is a Noise channel (`channel`), both
 //! with keys that the cluster shares ([`KeyRing`]) and bound to its name. What is recorded and sent again is
-//! refused (`replay`). Within the cluster hosts trust each other, with one exception: an address that can't be
-//! a host's own is not believed (`addresses`).
+//! refused (`replay`). Within the cluster hosts trust each other: whoever holds the key is a member, and may also
+//! give any host the operator's orders (`order`). There is one exception: an address that can't be a host's own is
+//! not believed (`addresses`).
 //!
 //! **Bounds.** Hosts, instances, records, messages, streams, checks and seeds are bounded by the constants
 //! here and in [`model::host_record`]; what goes beyond is refused and counted, or left out and named.
@@ -59,6 +60,7 @@ mod key_ring;
 mod local_health;
 mod members;
 mod message;
+mod order;
 mod output;
 mod own;
 mod record_wire;
@@ -74,10 +76,11 @@ pub use addresses::{AddressRules, Disbelief};
 pub use cluster::{ClusterName, NotAClusterName};
 pub use config::Config;
 pub use envelope::{DATAGRAM_MAX, VERSION};
-pub use gossip::{Gossip, HostView, Problem};
+pub use gossip::{Gossip, HostView, ORDER_MAX, OrderError, Problem};
 pub use hosts::HostStatus;
 pub use key_ring::{KEY_LENGTH, KEYS_MAX, KeyRing, KeyRingError, generate_key};
-pub use output::{Output, ProbeId, StreamId};
+pub use order::{Answer, Order, REASON_MAX_LENGTH};
+pub use output::{OrderId, Output, ProbeId, StreamId};
 pub use own::LeftOut;
 /// The generator that [`Gossip`] draws nonces and ephemeral keys from: cryptographically strong, and to be
 /// seeded by the operating system.

@@ -6,6 +6,7 @@ use model::{HostName, HostRecord, Incarnation};
 use crate::catalogue::{BUCKETS, Buckets, Head};
 use crate::channel::MESSAGE_MAX;
 use crate::identity::{HostIdentity, IdentityCodec};
+use crate::order::{AnswerMessage, OrderMessage};
 use crate::record_wire::{read_record, write_record};
 use crate::wire::{DecodeError, Reader, Writer, at_place, place_in};
 
@@ -69,6 +70,10 @@ pub(crate) enum Message {
     Record(HostName, HostRecord),
     /// The speaker wants nothing more.
     Done,
+    /// The speaker's operator wants something done.
+    Order(OrderMessage),
+    /// What came of it.
+    Answer(AnswerMessage),
 }
 
 const HELLO: u8 = 1;
@@ -79,6 +84,8 @@ const HEADS: u8 = 5;
 const WANT: u8 = 6;
 const RECORD: u8 = 7;
 const DONE: u8 = 8;
+const ORDER: u8 = 9;
+const ANSWER: u8 = 10;
 
 impl Message {
     /// At most [`MESSAGE_MAX`] bytes, as lists and records are bounded.
@@ -122,6 +129,8 @@ impl Message {
             Self::Done => {
                 writer.u8(DONE);
             }
+            Self::Order(order) => order.write(writer.u8(ORDER)),
+            Self::Answer(answer) => answer.write(writer.u8(ANSWER)),
         }
         debug_assert!(writer.0.len() <= MESSAGE_MAX, "{}", writer.0.len());
         writer.0
@@ -140,6 +149,8 @@ impl Message {
             WANT => Self::Want(read_list(&mut reader, WANT_MAX, Reader::host_name)?),
             RECORD => Self::Record(reader.host_name()?, read_record(&mut reader)?),
             DONE => Self::Done,
+            ORDER => Self::Order(OrderMessage::read(&mut reader)?),
+            ANSWER => Self::Answer(AnswerMessage::read(&mut reader)?),
             _ => return Err(DecodeError::Invalid("message")),
         };
         if reader.rest().is_empty() { Ok(message) } else { Err(DecodeError::Invalid("end of message")) }
@@ -188,7 +199,11 @@ mod tests {
     use foca::State;
     use proptest::prelude::*;
 
+    use model::InstanceKey;
+    use model::instance::Text;
+
     use super::*;
+    use crate::order::{Answer, Order};
     use crate::record_wire::tests::any_record;
 
     fn identity() -> HostIdentity {
@@ -208,6 +223,11 @@ mod tests {
             Message::Heads { last: true, heads: vec![head] },
             Message::Want(vec!["a".parse().unwrap(), "b".parse().unwrap()]),
             Message::Done,
+            Message::Order(OrderMessage::Known(Order::Drain { key: InstanceKey::from_bytes([7; 6]), drains: true })),
+            Message::Answer(AnswerMessage::Known(Answer::Done)),
+            Message::Answer(AnswerMessage::Known(Answer::NoSuchInstance)),
+            Message::Answer(AnswerMessage::Known(Answer::Failed(Text::cut("the disk is full")))),
+            Message::Answer(AnswerMessage::KnowsVersion(3)),
         ];
         for message in messages {
             let mut bytes = message.encode();
@@ -216,6 +236,13 @@ mod tests {
             bytes.push(0);
             assert!(Message::decode(&bytes).is_err());
         }
+    }
+
+    #[test]
+    fn an_order_of_a_later_version_is_known_for_one() {
+        let later = [&[ORDER, 2][..], &[9; 100]].concat();
+        assert_eq!(Message::decode(&later), Ok(Message::Order(OrderMessage::OfVersion(2))));
+        assert!(Message::decode(&[&[ORDER, 2][..], &[9; 5000]].concat()).is_err());
     }
 
     #[test]

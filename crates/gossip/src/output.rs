@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 
 use model::HostName;
 
+use crate::gossip::OrderError;
+use crate::order::{Answer, Order};
+
 /// Names a stream between driver and [`crate::Gossip`]. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub(crate) u64);
@@ -18,6 +21,11 @@ impl fmt::Display for StreamId {
 /// Names a probe between driver and [`crate::Gossip`]. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProbeId(pub(crate) u64);
+
+/// Names an order between driver and [`crate::Gossip`], on the host that gives it and on the one that it is given
+/// to. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OrderId(pub(crate) StreamId);
 
 /// Something that the driver is to do. See [`crate::Gossip`] for the flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +70,22 @@ pub enum Output {
     HostChanged(HostName),
     /// What [`crate::Gossip::problems`] says is different now.
     ProblemsChanged,
+    /// Another host wants this done, on behalf of its operator. Then call [`crate::Gossip::answer`].
+    Ordered {
+        /// By which the answer is known.
+        order: OrderId,
+        /// Who wants it.
+        from: HostName,
+        /// What is to be done.
+        what: Order,
+    },
+    /// What came of a [`crate::Gossip::order`].
+    OrderEnded {
+        /// Which.
+        order: OrderId,
+        /// What the other host answered, or why it did not.
+        outcome: Result<Answer, OrderError>,
+    },
     /// The cluster was left. Nothing follows.
     Left,
 }

@@ -6,11 +6,13 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
+use gossip::OrderError;
 use model::InstanceId;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tracing::warn;
 
+use crate::drains::DrainError;
 use crate::event::{Event, Order};
 use crate::query::{self, Stopping};
 
@@ -49,12 +51,20 @@ async fn set_draining(events: &mpsc::Sender<Event>, (host, key): (String, String
     };
     let named = instance.to_string();
     match query::ask(events, |answer| Event::Order(Order::Drain { instance, drains, answer })).await {
-        Ok(true) => StatusCode::NO_CONTENT.into_response(),
-        Ok(false) => failed(
-            StatusCode::NOT_FOUND,
-            &format!("this host has no instance {named}: see `shimctl services`, and ask the host that it runs on"),
-        ),
+        Ok(Ok(())) => StatusCode::NO_CONTENT.into_response(),
+        Ok(Err(error)) => failed(status_of(&error), &format!("{named}: {error}")),
         Err(Stopping) => failed(StatusCode::SERVICE_UNAVAILABLE, &Stopping.to_string()),
+    }
+}
+
+/// 404 where there is no such thing, 504 where the other host did not answer, 502 where it could not be asked.
+fn status_of(error: &DrainError) -> StatusCode {
+    match error {
+        DrainError::NoSuchInstance(_) | DrainError::Order(_, OrderError::NoSuchHost) => StatusCode::NOT_FOUND,
+        DrainError::Order(_, OrderError::NoAnswer) => StatusCode::GATEWAY_TIMEOUT,
+        DrainError::Order(_, OrderError::TooMany | OrderError::Leaving) => StatusCode::SERVICE_UNAVAILABLE,
+        DrainError::ByItself(_) | DrainError::Order(..) => StatusCode::BAD_GATEWAY,
+        DrainError::Failed(..) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

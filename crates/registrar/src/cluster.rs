@@ -14,12 +14,14 @@ use std::time::{Duration, Instant, SystemTime};
 use catalog::{
     ListedContainer, OwnHost, OwnInstance, OwnInstances, ServicePortChange, ServicePorts, ServiceRow, StaticInstance,
 };
-use gossip::{Gossip, HostStatus, Output};
+use gossip::{Answer, Gossip, HostStatus, Order, Output};
 use health::{Outcome, ProbeId};
 use model::{ContainerId, HostName, InstanceId, InstanceKey};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+use crate::disbelieved::{self, Disbelieved};
+use crate::drains::{self, DrainError, Drains, Waiter};
 use crate::event::Event;
 use crate::gossip_net::{GossipEvent, GossipNet};
 use crate::host::unix_ms;
@@ -52,12 +54,27 @@ pub(crate) struct Cluster {
     service_addresses: HashSet<IpAddr>,
     gossip: Option<(Gossip, GossipNet)>,
     events: mpsc::Sender<Event>,
+    drains: Drains,
+    disbelieved: Disbelieved,
     static_problems: Vec<String>,
     audience: Audience,
     /// By the listener's name; only those that have one.
     listener_problems: BTreeMap<String, String>,
+    /// The file of static services is still to be read.
+    awaits_statics: bool,
+    world_was_known: bool,
     has_seeds: bool,
     has_left: bool,
+}
+
+/// What a host begins with.
+pub(crate) struct Start {
+    /// What is left of the registrar's last life.
+    pub(crate) drains: Drains,
+    /// Static services will be told of.
+    pub(crate) awaits_statics: bool,
+    /// There are others to be heard.
+    pub(crate) has_seeds: bool,
 }
 
 impl Cluster {
@@ -66,27 +83,34 @@ impl Cluster {
         own: OwnHost,
         service_addresses: HashSet<IpAddr>,
         gossip: Option<(Gossip, GossipNet)>,
-        has_seeds: bool,
+        start: Start,
         events: mpsc::Sender<Event>,
         audience: Audience,
     ) -> Self {
         let seed = own.name.as_str().bytes().fold(0, |hash: u64, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
+        let (name, advertise_address) = (own.name.clone(), own.settings.advertise_address);
+        let mut own_instances = OwnInstances::new(own, seed);
+        own_instances.restore_drained(start.drains.restored().clone());
         Self {
-            name: own.name.clone(),
-            advertise_address: own.settings.advertise_address,
+            advertise_address,
             started: Instant::now(),
             started_at: SystemTime::now(),
-            services: ServicePorts::new(own.name.clone(), service_addresses.clone()),
+            services: ServicePorts::new(name.clone(), service_addresses.clone()),
+            name,
             service_addresses,
-            own: OwnInstances::new(own, seed),
+            own: own_instances,
             announced: BTreeMap::new(),
             may_announce: false,
             gossip,
             events,
+            drains: start.drains,
+            disbelieved: Disbelieved::default(),
             static_problems: Vec::new(),
             audience,
             listener_problems: BTreeMap::new(),
-            has_seeds,
+            awaits_statics: start.awaits_statics,
+            world_was_known: false,
+            has_seeds: start.has_seeds,
             has_left: false,
         }
     }
@@ -105,8 +129,7 @@ impl Cluster {
 
     /// `docker stop` has begun: new requests go elsewhere, those under way finish.
     pub(crate) fn docker_stopping(&mut self, id: &ContainerId) {
-        let key = model::instance::Origin::Container(id.clone()).key();
-        self.own.set_draining(key, true);
+        self.own.docker_stopping(id);
     }
 
     pub(crate) fn set_static(&mut self, list: StaticList, now: Instant) {
@@ -127,15 +150,38 @@ impl Cluster {
             warn!(problem, "static services");
         }
         self.static_problems = list.problems;
+        self.awaits_statics = false;
     }
 
     pub(crate) fn check_finished(&mut self, id: ProbeId, outcome: Outcome, now: Instant) {
         self.own.check_finished(id, outcome, now);
     }
 
-    /// Takes an own instance out of service, or back; says whether it is known.
-    pub(crate) fn set_draining(&mut self, key: InstanceKey, drains: bool) -> bool {
-        self.own.set_draining(key, drains)
+    /// Takes an instance out of service, or back; one of another host by an order to that host.
+    pub(crate) fn drain(&mut self, instance: InstanceId, drains: bool, waiter: Waiter, now: Instant) {
+        if instance.host == self.name {
+            return drop(waiter.send(self.drain_own(instance, drains)));
+        }
+        let Some((gossip, _)) = &mut self.gossip else {
+            return drop(waiter.send(Err(DrainError::ByItself(instance.host))));
+        };
+        match gossip.order(now, &instance.host, Order::Drain { key: instance.key, drains }) {
+            Ok(order) => self.drains.forwarded(order, instance, waiter),
+            Err(error) => drop(waiter.send(Err(DrainError::Order(instance.host, error)))),
+        }
+    }
+
+    fn drain_own(&mut self, instance: InstanceId, drains: bool) -> Result<(), DrainError> {
+        if !self.own.set_drained(instance.key, drains) {
+            return Err(DrainError::NoSuchInstance(instance));
+        }
+        self.drains.keep(self.own.drained()).map_err(|problem| DrainError::Failed(self.name.clone(), problem))
+    }
+
+    /// Another host's operator wants something done here.
+    fn obey(&mut self, from: &HostName, Order::Drain { key, drains }: Order) -> Answer {
+        info!(%from, instance = %key, drains, "another host's operator has this instance drained, or put back");
+        drains::answer(self.drain_own(InstanceId { host: self.name.clone(), key }, drains))
     }
 
     pub(crate) fn handle_gossip(&mut self, event: GossipEvent, now: Instant) {
@@ -180,11 +226,18 @@ impl Cluster {
         [self.own.next_check(), gossip_due, first].into_iter().flatten().min()
     }
 
-    /// Everything that follows from what was taken in. `world_is_known`: Docker has been heard.
-    pub(crate) fn settle(&mut self, world_is_known: bool, now: Instant) -> Vec<ServicePortChange> {
+    /// Everything that follows from what was taken in. `docker_is_heard`: or there is none.
+    pub(crate) fn settle(&mut self, docker_is_heard: bool, now: Instant) -> Vec<ServicePortChange> {
+        let world_is_known = docker_is_heard && !self.awaits_statics;
+        if world_is_known && !std::mem::replace(&mut self.world_was_known, true) {
+            self.own.forget_gone_drained();
+        }
+        self.drains.follow(self.own.drained());
         self.settle_own();
-        self.announce(world_is_known, now);
-        self.settle_gossip();
+        self.announce(docker_is_heard, now);
+        while self.settle_gossip() {
+            self.settle_own();
+        }
         self.services.take_changes()
     }
 
@@ -237,8 +290,9 @@ impl Cluster {
     }
 
     /// The first announcement waits until all is known that there is.
-    fn announce(&mut self, world_is_known: bool, now: Instant) {
-        let is_time = world_is_known && (self.own.are_all_checked() || now >= self.started + FIRST_CHECKS);
+    fn announce(&mut self, docker_is_heard: bool, now: Instant) {
+        let all_is_known = self.world_was_known && self.own.are_all_checked();
+        let is_time = all_is_known || (docker_is_heard && now >= self.started + FIRST_CHECKS);
         if !self.may_announce && is_time {
             self.may_announce = true;
             self.say(now);
@@ -250,33 +304,46 @@ impl Cluster {
         gossip.announce(now, self.announced.values().map(|own| own.instance.clone()).collect());
     }
 
-    fn settle_gossip(&mut self) {
-        let Some((gossip, net)) = &mut self.gossip else { return };
-        while let Some(output) = gossip.poll_output() {
-            match output {
-                Output::HostChanged(host) => {
-                    let view = gossip.host(&host).filter(|view| view.served);
-                    self.services.set_host(&host, view.into_iter().flat_map(|view| view.instances));
-                    self.audience.changed.notify_one();
-                }
-                Output::ProblemsChanged => {
-                    self.audience.changed.notify_one();
-                    for problem in gossip.problems() {
-                        warn!(%problem, "cluster");
-                    }
-                }
-                Output::Left => {
-                    info!("the cluster was left");
-                    self.has_left = true;
-                }
-                output => net.begin(output),
-            }
+    /// Says whether another host had something done here, from which more may follow.
+    fn settle_gossip(&mut self) -> bool {
+        let mut obeyed = false;
+        while let Some(output) = self.gossip.as_mut().and_then(|(gossip, _)| gossip.poll_output()) {
+            obeyed |= self.settle_output(output);
         }
+        obeyed
     }
 
-    /// This host's name.
-    pub(crate) const fn name(&self) -> &HostName {
-        &self.name
+    fn settle_output(&mut self, output: Output) -> bool {
+        if let Output::Ordered { order, from, what } = output {
+            let answer = self.obey(&from, what);
+            if let Some((gossip, _)) = &mut self.gossip {
+                gossip.answer(order, answer);
+            }
+            return true;
+        }
+        let Some((gossip, net)) = &mut self.gossip else { return false };
+        match output {
+            Output::HostChanged(host) => {
+                let view = gossip.host(&host);
+                self.disbelieved.look(&host, view.as_ref());
+                let view = view.filter(|view| view.served);
+                self.services.set_host(&host, view.into_iter().flat_map(|view| view.instances));
+                self.audience.changed.notify_one();
+            }
+            Output::ProblemsChanged => {
+                self.audience.changed.notify_one();
+                for problem in gossip.problems() {
+                    warn!(%problem, "cluster");
+                }
+            }
+            Output::OrderEnded { order, outcome } => self.drains.ended(order, outcome),
+            Output::Left => {
+                info!("the cluster was left");
+                self.has_left = true;
+            }
+            output => net.begin(output),
+        }
+        false
     }
 
     /// Whether there are others to be heard, and none was.
@@ -324,7 +391,7 @@ impl Cluster {
             instances: view.instances.len(),
             // By one origin, so that the same moment is always the same number.
             since: view.since.map_or(0, |since| unix_ms(self.started_at + since.duration_since(self.started))),
-            problem: None,
+            problem: disbelieved::in_words(&view.disbelieved),
         });
         let mut hosts: Vec<_> = std::iter::once(own).chain(others).collect();
         hosts.sort_by(|a, b| a.name.cmp(&b.name));

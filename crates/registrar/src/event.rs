@@ -11,6 +11,7 @@ use tonic::Status;
 use xds::{StreamId, Variant};
 
 use crate::docker::DockerEvent;
+use crate::drains;
 use crate::gossip_net::GossipEvent;
 use crate::readiness::Waiting;
 use crate::static_services::StaticList;
@@ -82,8 +83,8 @@ pub(crate) enum Query {
 pub(crate) enum Order {
     /// Leave for good. The answer says what could not be undone.
     Leave(oneshot::Sender<Result<(), String>>),
-    /// Take an own instance out of service, or back. The answer says whether there is such an instance here.
-    Drain { instance: InstanceId, drains: bool, answer: oneshot::Sender<bool> },
+    /// Take an instance of any host out of service, or back.
+    Drain { instance: InstanceId, drains: bool, answer: drains::Waiter },
 }
 
 /// What the loop knows of the ports. Who serves each of them now is the kernel's to say.

@@ -65,7 +65,7 @@ impl GossipNet {
         Self { socket, events, streams: HashMap::new() }
     }
 
-    /// Begins what is asked for. The outputs that are about the view are the caller's.
+    /// Begins what is asked for. The outputs that are about the view and about orders are the caller's.
     pub(crate) fn begin(&mut self, output: Output) {
         match output {
             // A full send buffer is a loss on the way.
@@ -82,7 +82,11 @@ impl GossipNet {
             Output::Probe { probe, address } => {
                 tokio::spawn(try_port(probe, address, self.events.clone()));
             }
-            Output::HostChanged(_) | Output::ProblemsChanged | Output::Left => {}
+            Output::HostChanged(_)
+            | Output::ProblemsChanged
+            | Output::Ordered { .. }
+            | Output::OrderEnded { .. }
+            | Output::Left => {}
         }
     }
 

@@ -272,10 +272,7 @@ impl Host {
     fn obey(&mut self, order: Order, now: Instant) {
         match order {
             Order::Leave(answer) => drop(answer.send(self.leave(now))),
-            Order::Drain { instance, drains, answer } => {
-                let is_ours = instance.host == *self.cluster.name();
-                let _ = answer.send(is_ours && self.cluster.set_draining(instance.key, drains));
-            }
+            Order::Drain { instance, drains, answer } => self.cluster.drain(instance, drains, answer, now),
         }
     }
 

@@ -21,8 +21,10 @@ use tonic::transport::Server;
 use tracing::{info, warn};
 use xds::resources::service::{Binding, ServiceSettings};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Start};
 use crate::config::{ClusterConfig, Config, XdsListen};
+use crate::drains::Drains;
+use crate::drains::file::DrainFile;
 use crate::event::{EVENT_QUEUE, Event};
 use crate::gossip_net::GossipNet;
 use crate::host::{Host, unix_ms};
@@ -89,7 +91,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         Surroundings { watching: watching.clone(), identity: Arc::clone(&identity), events: events.clone() };
     tokio::spawn(listeners::run(config.cluster.listener_urls.clone(), labelled, surroundings, rng()?));
     let audience = Audience { changed, listeners };
-    let cluster = cluster(config.cluster, &config.defaults, events.clone(), audience).await?;
+    let drains = Drains::new(DrainFile::beside(&config.shim_socket));
+    let cluster = cluster(config.cluster, &config.defaults, drains, events.clone(), audience).await?;
     let catalog = Catalog::new(config.defaults);
     let host = Host::new(catalog, config.envoy, services, cluster, capture, docker_state, lookups);
 
@@ -156,6 +159,7 @@ fn served_services(config: &ClusterConfig, capture: &Capture) -> ServedServices 
 async fn cluster(
     config: ClusterConfig,
     defaults: &Defaults,
+    drains: Drains,
     events: mpsc::Sender<Event>,
     audience: Audience,
 ) -> Result<Cluster, RunError> {
@@ -191,11 +195,14 @@ async fn cluster(
             None
         }
     };
+    let awaits_statics = config.static_services.is_some();
     if let Some(path) = config.static_services {
         tokio::spawn(static_services::file::watch(path, events.clone(), Event::StaticServices));
     }
     let own = OwnHost { name: config.host_name, addresses, settings, policy: config.policy };
-    Ok(Cluster::new(own, config.service_addresses.into_iter().collect(), gossip, has_seeds, events, audience))
+    let service_addresses = config.service_addresses.into_iter().collect();
+    let start = Start { drains, awaits_statics, has_seeds };
+    Ok(Cluster::new(own, service_addresses, gossip, start, events, audience))
 }
 
 async fn gossip_with(

@@ -175,9 +175,11 @@ Needs root.";
 
 const DRAIN_HELP: &str = "\
 Takes an instance out of service: on every host, new requests to its service ports go to other instances, and those \
-under way finish. Its published ports go on working. It lasts until the container stops, or shimctl undrain.
+under way finish. Its published ports go on working. It lasts until the container stops, or shimctl undrain; a \
+restart of the registrar does not end it.
 
-Asked of the host that the instance runs on. `docker stop` does the same by itself, as it begins. Needs root.";
+Any host may be asked: one that the instance does not run on passes the order on, and says within 3 s what came of \
+it. `docker stop` does the same by itself, as it begins. Needs root.";
 
 const LEAVE_HELP: &str = "\
 Takes this host out: Docker's own path serves all ports, and the registrar ends.

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use gossip::{ClusterName, Config, Gossip, HostStatus, KeyRing};
-use model::{HostName, Instance, Stamp, Status};
+use gossip::{Answer, ClusterName, Config, Gossip, HostStatus, KeyRing, Order, OrderError, OrderId};
+use model::{HostName, Instance, InstanceKey, Stamp, Status};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
@@ -70,6 +70,8 @@ pub struct Cluster {
     tracked: Vec<Tracked>,
     /// When an observer saw a host become anything else than alive.
     losses: Vec<(usize, usize, Duration, HostStatus)>,
+    /// What came of the orders that hosts gave.
+    outcomes: BTreeMap<(usize, OrderId), Result<Answer, OrderError>>,
     rng: StdRng,
 }
 
@@ -100,6 +102,7 @@ impl Cluster {
             connections: BTreeMap::new(),
             tracked: Vec::new(),
             losses: Vec::new(),
+            outcomes: BTreeMap::new(),
             rng,
         }
     }
@@ -226,6 +229,39 @@ impl Cluster {
     /// Gives a host this many instances.
     pub fn announce_many(&mut self, host: usize, count: usize) {
         self.announce(host, (0..count).map(|number| instance(host, number, Status::Alive)).collect());
+    }
+
+    /// Has one host order another to drain its instance of this number, or to take that back.
+    ///
+    /// # Errors
+    /// Nobody can be asked.
+    ///
+    /// # Panics
+    /// The host does not run, or the other has no such instance.
+    pub fn order(&mut self, host: usize, to: usize, number: usize, drains: bool) -> Result<OrderId, OrderError> {
+        let (name, key) = (self.hosts[to].name.clone(), self.hosts[to].instances[number].key());
+        let gossip = self.hosts[host].gossip.as_mut().expect("the host runs");
+        let order = gossip.order(self.now, &name, Order::Drain { key, drains });
+        self.carry_out(host);
+        order
+    }
+
+    /// What came of an order, once it has ended.
+    #[must_use]
+    pub fn outcome(&self, host: usize, order: OrderId) -> Option<&Result<Answer, OrderError>> {
+        self.outcomes.get(&(host, order))
+    }
+
+    /// A host does what another orders, as the registrar does.
+    fn obey(&mut self, host: usize, key: InstanceKey, drains: bool) -> Answer {
+        let instances = &mut self.hosts[host].instances;
+        let Some(instance) = instances.iter_mut().find(|instance| instance.key() == key) else {
+            return Answer::NoSuchInstance;
+        };
+        instance.status = if drains { Status::Draining } else { Status::Alive };
+        let instances = instances.clone();
+        self.announce(host, instances);
+        Answer::Done
     }
 
     /// Does anything with a running host.

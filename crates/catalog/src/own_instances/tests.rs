@@ -109,20 +109,55 @@ fn draining_beats_every_check_until_it_is_taken_back_or_the_container_stops() {
     let (mut own, now) = (own(), Instant::now());
     let container = listed('a', &[]);
     let key = key_of(&container.container.id);
-    assert!(!own.set_draining(key, true), "not known yet");
+    assert!(!own.set_drained(key, true), "not known yet");
     own.docker_listed(&container, now);
     own.take_changes();
-    assert!(own.set_draining(key, true));
+    assert!(own.set_drained(key, true));
     assert_eq!(statuses(&mut own), [Some(Status::Draining)]);
     own.docker_listed(&container, now);
     assert_eq!(statuses(&mut own), [], "listing it again changes nothing");
-    own.set_draining(key, false);
+    own.set_drained(key, false);
     assert_eq!(statuses(&mut own), [Some(Status::Alive)]);
 
-    own.set_draining(key, true);
+    own.set_drained(key, true);
     own.docker_stopped(&container.container.id);
     own.docker_listed(&container, now);
     assert_eq!(statuses(&mut own), [Some(Status::Alive)]);
+}
+
+#[test]
+fn a_container_that_is_asked_to_stop_drains_and_an_operator_may_take_that_back() {
+    let (mut own, now) = (own(), Instant::now());
+    let container = listed('a', &[]);
+    let (id, key) = (&container.container.id, key_of(&container.container.id));
+    own.docker_stopping(id);
+    own.docker_listed(&container, now);
+    assert_eq!(statuses(&mut own), [Some(Status::Alive)]);
+    own.docker_stopping(id);
+    assert_eq!(statuses(&mut own), [Some(Status::Draining)]);
+    assert!(own.drained().is_empty(), "no operator's word: it is not to be kept");
+    own.set_drained(key, false);
+    assert_eq!(statuses(&mut own), [Some(Status::Alive)]);
+    own.docker_stopping(id);
+    own.docker_stopped(id);
+    own.docker_listed(&container, now);
+    assert_eq!(statuses(&mut own), [Some(Status::Alive)]);
+}
+
+#[test]
+fn what_was_drained_in_an_earlier_life_is_never_seen_otherwise_and_forgotten_with_its_container() {
+    let (mut own, now) = (own(), Instant::now());
+    let [there, gone] = ['a', 'b'].map(|digit| listed(digit, &[SERVICE_PORT]));
+    let [key, key_of_gone] = [&there, &gone].map(|listed| key_of(&listed.container.id));
+    own.restore_drained(BTreeSet::from([key, key_of_gone]));
+    own.docker_listed_all(&[there], now);
+    assert_eq!(statuses(&mut own), [Some(Status::Draining)]);
+    check(&mut own, true, now);
+    assert_eq!(statuses(&mut own), [], "a check changes nothing");
+    own.forget_gone_drained();
+    assert_eq!(own.drained(), &BTreeSet::from([key]));
+    own.docker_listed(&gone, now);
+    assert_eq!(statuses(&mut own), [Some(Status::Unknown)]);
 }
 
 #[test]

@@ -75,7 +75,9 @@ impl Gossip {
                 self.say(id, &self.remembered(&hello.identity));
             }
         }
-        if is_namesake {
+        if let Purpose::Order(host, order) = purpose {
+            self.order_host(id, &hello.identity.name, (&host, order));
+        } else if is_namesake {
             self.close_stream(id);
             if hello.boot != self.boot {
                 self.meet_namesake(now, hello);
@@ -98,6 +100,9 @@ impl Gossip {
         let Some(peer) = session.peer.clone() else { return Err(Refusal::Malformed) };
         if std::mem::replace(&mut session.remembered, true) {
             return Err(Refusal::Malformed);
+        }
+        if matches!(session.purpose, Purpose::Order(..)) {
+            return Ok(());
         }
         let (opener, is_check) = (session.opener, matches!(session.purpose, Purpose::Check(_)));
         if opener {

@@ -14,6 +14,7 @@ use crate::hosts::Answer;
 use crate::identity::HostIdentity;
 use crate::members::Members;
 use crate::message::{Hello, LIST_MAX, Message};
+use crate::order::Order;
 use crate::output::{Output, StreamId};
 use crate::refusal::Refusal;
 use crate::timers::Wake;
@@ -45,6 +46,8 @@ pub(super) enum Purpose {
     Check(HostName),
     /// To find out whether another process bears this host's own name.
     Namesake,
+    /// To have this host do something.
+    Order(HostName, Order),
 }
 
 /// One stream.
@@ -58,12 +61,19 @@ pub(super) struct Session {
     pub(super) peer: Option<Hello>,
     /// The other side has said what it remembers of this host.
     pub(super) remembered: bool,
+    /// The other side has given an order.
+    pub(super) is_ordered: bool,
     exchange: Exchange,
 }
 
 impl Session {
     const fn is_exchange(&self) -> bool {
         matches!(self.purpose, Purpose::Exchange)
+    }
+
+    /// Whether the driver has connected it.
+    pub(super) const fn is_open(&self) -> bool {
+        self.channel.is_some()
     }
 }
 
@@ -144,7 +154,8 @@ impl Gossip {
     ) -> StreamId {
         let id = StreamId(self.next_id());
         let exchange = Exchange::default();
-        let session = Session { channel, remote, opener, purpose, peer: None, remembered: false, exchange };
+        let session =
+            Session { channel, remote, opener, purpose, peer: None, remembered: false, is_ordered: false, exchange };
         self.sessions.insert(id, session);
         self.timers.set(Wake::Stream(id), now + GREETING_MAX);
         id
@@ -174,9 +185,12 @@ impl Gossip {
 
     /// Nothing more is wanted of the stream.
     pub(super) fn close_stream(&mut self, stream: StreamId) {
-        if self.sessions.remove(&stream).is_some() {
+        if let Some(session) = self.sessions.remove(&stream) {
             self.timers.clear(&Wake::Stream(stream));
             self.outputs.push_back(Output::CloseStream { stream });
+            if matches!(session.purpose, Purpose::Order(..)) {
+                self.order_broke_off(stream, &session, false);
+            }
         }
     }
 
@@ -186,6 +200,9 @@ impl Gossip {
         self.timers.clear(&Wake::Stream(stream));
         if !by_other {
             self.outputs.push_back(Output::CloseStream { stream });
+        }
+        if matches!(session.purpose, Purpose::Order(..)) {
+            return self.order_broke_off(stream, &session, by_other);
         }
         if session.peer.is_some() {
             return;
@@ -197,19 +214,21 @@ impl Gossip {
             }
             Purpose::Check(host) => self.registrar_answered(now, &host, Answer::No),
             Purpose::Namesake => self.no_namesake(now, session.remote),
-            Purpose::Exchange => {}
+            Purpose::Exchange | Purpose::Order(..) => {}
         }
     }
 
     fn handle_message(&mut self, now: Instant, id: StreamId, message: Message) -> Result<(), Refusal> {
         match message {
             Message::Hello(hello) => {
-                self.timers.set(Wake::Stream(id), now + EXCHANGE_MAX);
+                self.allow_an_exchange(now, id);
                 return self.handle_hello(now, id, &hello);
             }
             Message::Remembered(theirs) => return self.handle_remembered(now, id, &theirs),
             Message::Members(members) => return self.handle_members(now, id, members),
             Message::Record(host, record) => return self.handle_record(now, id, &host, record),
+            Message::Order(order) => return self.handle_order(id, order),
+            Message::Answer(answer) => return self.handle_answer(id, answer),
             _ => {}
         }
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
@@ -240,6 +259,13 @@ impl Gossip {
         answer.iter().for_each(|message| self.say(id, message));
         self.close_if_over(id);
         Ok(())
+    }
+
+    /// The other side has said who it is: there may be much to say. An order's time is as it was.
+    fn allow_an_exchange(&mut self, now: Instant, id: StreamId) {
+        if self.sessions.get(&id).is_some_and(|session| !matches!(session.purpose, Purpose::Order(..))) {
+            self.timers.set(Wake::Stream(id), now + EXCHANGE_MAX);
+        }
     }
 
     pub(super) fn say_digest(&mut self, id: StreamId) {

@@ -9,8 +9,12 @@ use model::{EnvironmentName, Instance, InstanceKey, InstancePort, Protocol, Prox
 
 use super::*;
 use crate::addresses::Disbelief;
+use crate::gossip::streams::Purpose;
 use crate::hosts::HostStatus;
 use crate::key_ring::generate_key;
+use crate::message::Message;
+use crate::order::{Answer, Order, OrderMessage};
+use crate::output::OrderId;
 
 const SECOND: Duration = Duration::from_secs(1);
 const SERVICE_ADDRESS: &str = "192.168.168.168";
@@ -57,6 +61,11 @@ struct Wired {
     ends: BTreeMap<(usize, StreamId), (usize, StreamId)>,
     /// All datagrams ever sent, with their sender and receiver.
     datagrams: Vec<(usize, usize, Vec<u8>)>,
+    /// Who was ordered what by whom.
+    ordered: Vec<(usize, HostName, Order)>,
+    /// What every host answers; `None`: nothing.
+    answer: Option<Answer>,
+    ended: BTreeMap<(usize, OrderId), Result<Answer, OrderError>>,
 }
 
 impl Wired {
@@ -71,7 +80,15 @@ impl Wired {
             host.rng = host.fork_rng();
             host.set_seeds(now, vec![address(0)]);
         }
-        Self { hosts, now, ends: BTreeMap::new(), datagrams: Vec::new() }
+        Self {
+            hosts,
+            now,
+            ends: BTreeMap::new(),
+            datagrams: Vec::new(),
+            ordered: Vec::new(),
+            answer: Some(Answer::Done),
+            ended: BTreeMap::new(),
+        }
     }
 
     /// Hosts that are inside and say nothing yet.
@@ -135,6 +152,14 @@ impl Wired {
                 }
             }
             Output::Probe { probe, .. } => self.hosts[from].handle_probe_result(now, probe, false),
+            Output::Ordered { order, from: giver, what } => {
+                self.ordered.push((from, giver, what));
+                let answer = self.answer.clone();
+                if let Some(answer) = answer {
+                    self.hosts[from].answer(order, answer);
+                }
+            }
+            Output::OrderEnded { order, outcome } => drop(self.ended.insert((from, order), outcome)),
             Output::HostChanged(_) | Output::ProblemsChanged | Output::Left => {}
         }
     }
@@ -220,9 +245,7 @@ fn addresses_that_can_not_be_their_hosts_are_not_believed_and_named() {
     let mut expected: Vec<_> = bad.iter().map(|(address, why)| (address.parse().unwrap(), *why)).collect();
     expected.sort();
     assert_eq!(view.disbelieved, expected);
-    let problems: Vec<_> = wired.hosts[0].problems().iter().map(ToString::to_string).collect();
-    assert_eq!(problems.len(), bad.len());
-    assert!(problems.iter().all(|text| text.contains("host-1")), "{problems:?}");
+    assert!(wired.hosts[0].problems().is_empty(), "nothing is wrong with this host");
 }
 
 #[test]
@@ -339,4 +362,112 @@ fn a_lost_host_is_forgotten_after_a_day_and_not_learned_again() {
     wired.hosts[0].hosts.get_mut(&name).unwrap().since = wired.now.checked_sub(day).unwrap_or(wired.now);
     wired.run(60 * SECOND);
     assert_eq!((wired.hosts[0].host(&name), wired.hosts[1].host(&name).is_some()), (None, true));
+}
+
+const DRAIN: Order = Order::Drain { key: InstanceKey::from_bytes([7; 6]), drains: true };
+
+impl Wired {
+    /// Has one host order another to drain something, and yields what came of it after some time.
+    fn order(&mut self, from: usize, to: &str, time: Duration) -> Option<Result<Answer, OrderError>> {
+        let order = match self.hosts[from].order(self.now, &to.parse().unwrap(), DRAIN) {
+            Ok(order) => order,
+            Err(why) => return Some(Err(why)),
+        };
+        self.run(time);
+        self.ended.remove(&(from, order))
+    }
+}
+
+#[test]
+fn an_order_reaches_the_host_that_is_meant_and_its_answer_comes_back() {
+    let mut wired = Wired::settled(3);
+    for answer in [Answer::Done, Answer::NoSuchInstance, Answer::Failed(Text::cut("the disk is full"))] {
+        wired.answer = Some(answer.clone());
+        assert_eq!(wired.order(2, "host-1", Duration::ZERO), Some(Ok(answer)));
+        assert_eq!(wired.ordered.pop(), Some((1, wired.hosts[2].own_name().clone(), DRAIN)));
+    }
+    assert!(wired.ordered.is_empty());
+    // Nothing is left over on either side.
+    wired.run(SECOND);
+    assert!(wired.hosts.iter().all(|host| !host.sessions.values().any(|s| matches!(s.purpose, Purpose::Order(..)))));
+}
+
+#[test]
+fn an_order_to_who_is_not_there_fails_with_the_reason() {
+    let mut wired = Wired::settled(3);
+    assert_eq!(wired.order(0, "nobody", Duration::ZERO), Some(Err(OrderError::NoSuchHost)));
+    assert_eq!(wired.order(0, "host-0", Duration::ZERO), Some(Err(OrderError::NoSuchHost)), "oneself is nobody else");
+    wired.answer = None;
+    assert_eq!(wired.order(0, "host-1", ORDER_MAX - Duration::from_millis(1)), None);
+    wired.run(Duration::from_millis(1));
+    assert_eq!(wired.ended.pop_first().map(|(_, outcome)| outcome), Some(Err(OrderError::NoAnswer)));
+    // Its registrar has just ended, and later it is down.
+    wired.hosts.pop();
+    assert_eq!(wired.order(0, "host-2", Duration::ZERO), Some(Err(OrderError::Unreachable)));
+    wired.run(60 * SECOND);
+    assert_eq!(wired.order(0, "host-2", Duration::ZERO), Some(Err(OrderError::Down)));
+    let now = wired.now;
+    wired.hosts[0].leave(now, Duration::ZERO);
+    assert_eq!(wired.order(0, "host-1", Duration::ZERO), Some(Err(OrderError::Leaving)));
+}
+
+#[test]
+fn an_order_of_a_later_version_is_answered_with_the_version_that_is_known() {
+    let mut wired = Wired::settled(2);
+    let (now, to) = (wired.now, "host-1".parse().unwrap());
+    wired.answer = None;
+    let order = wired.hosts[0].order(now, &to, DRAIN).unwrap();
+    wired.carry_out();
+    assert_eq!(wired.ordered.len(), 1);
+    // As a later version would go on on a stream of its own.
+    let (_, there) = wired.ends[&(0, order.0)];
+    wired.hosts[1].sessions.get_mut(&there).unwrap().is_ordered = false;
+    wired.hosts[0].say(order.0, &Message::Order(OrderMessage::OfVersion(2)));
+    wired.carry_out();
+    assert_eq!(wired.ordered.len(), 1, "it is not carried out");
+    assert_eq!(wired.ended.remove(&(0, order)), Some(Err(OrderError::OlderVersion)));
+}
+
+#[test]
+fn a_stream_carries_one_order_and_none_before_a_greeting() {
+    let mut wired = Wired::settled(2);
+    let (now, to) = (wired.now, "host-1".parse().unwrap());
+    wired.answer = None;
+    let order = wired.hosts[0].order(now, &to, DRAIN).unwrap();
+    wired.carry_out();
+    wired.hosts[0].say(order.0, &Message::Order(OrderMessage::Known(DRAIN)));
+    wired.carry_out();
+    assert_eq!((wired.ordered.len(), wired.hosts[1].counters().refused(Refusal::Malformed)), (1, 1));
+    assert_eq!(wired.ended.remove(&(0, order)), Some(Err(OrderError::HungUp)));
+    let silent = wired.hosts[1].handle_stream_accepted(now, address(0)).unwrap();
+    assert_eq!(wired.hosts[1].handle_order(silent, OrderMessage::Known(DRAIN)), Err(Refusal::Malformed));
+}
+
+#[test]
+fn a_host_that_has_other_keys_refuses_orders_and_one_that_takes_none_hangs_up() {
+    let mut wired = Wired::settled(2);
+    let now = wired.now;
+    wired.answer = None;
+    let order = wired.hosts[0].order(now, &"host-1".parse().unwrap(), DRAIN).unwrap();
+    wired.carry_out();
+    wired.hosts[0].handle_stream_closed(now, order.0);
+    wired.carry_out();
+    assert_eq!(wired.ended.remove(&(0, order)), Some(Err(OrderError::HungUp)));
+    let keys = KeyRing::parse(&generate_key(&mut StdRng::seed_from_u64(10))).unwrap();
+    wired.hosts[1].set_keys(keys);
+    assert_eq!(wired.order(0, "host-1", Duration::ZERO), Some(Err(OrderError::Refused)));
+    assert_eq!(wired.hosts[1].counters().refused(Refusal::UnknownKey), 1);
+}
+
+#[test]
+fn orders_under_way_are_bounded() {
+    let mut wired = Wired::settled(2);
+    let (now, to) = (wired.now, "host-1".parse().unwrap());
+    wired.answer = None;
+    let given: Vec<_> = (0..9).map(|_| wired.hosts[0].order(now, &to, DRAIN)).collect();
+    assert!(given[..8].iter().all(Result::is_ok));
+    assert_eq!(given[8], Err(OrderError::TooMany));
+    wired.run(ORDER_MAX);
+    assert_eq!(wired.ended.len(), 8);
+    assert!(wired.hosts[0].order(wired.now, &to, DRAIN).is_ok());
 }

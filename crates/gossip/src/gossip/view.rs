@@ -64,16 +64,6 @@ pub enum Problem {
         /// Of how many, this one included.
         of: usize,
     },
-    /// A host announces an address that can't be its own.
-    #[error("host {host} announces instances at {address}, which are not used: {why}")]
-    AddressNotBelieved {
-        /// Who.
-        host: HostName,
-        /// What.
-        address: IpAddr,
-        /// Why not.
-        why: Disbelief,
-    },
     /// An instance of this host is not announced.
     #[error(transparent)]
     NotAnnounced(#[from] LeftOut),
@@ -154,7 +144,8 @@ impl Gossip {
         self.catalogue.stamp(host)
     }
 
-    /// All that is wrong now.
+    /// All that is wrong with this host's own part. What is not believed of others is in their
+    /// [`HostView::disbelieved`].
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -173,14 +164,6 @@ impl Gossip {
             problems.push(Problem::TooManyHosts);
         }
         problems.extend(self.left_out.iter().cloned().map(Problem::from));
-        for host in self.hosts() {
-            let name = host.name;
-            problems.extend(host.disbelieved.into_iter().map(|(address, why)| Problem::AddressNotBelieved {
-                host: name.clone(),
-                address,
-                why,
-            }));
-        }
         problems
     }
 

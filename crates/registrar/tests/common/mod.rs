@@ -5,6 +5,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -22,7 +23,18 @@ pub struct Registrar {
 
 impl Registrar {
     pub fn start(options: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), options)
+    }
+
+    /// Kills it and starts another in its place.
+    pub fn restart(mut self, options: &[&str]) -> Self {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
+        Self::start_in(folder, options)
+    }
+
+    fn start_in(folder: tempfile::TempDir, options: &[&str]) -> Self {
         let mut process = command(&folder).args(options).stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
         let started = log.by_ref().map_while(Result::ok).find(|line| line.contains("the registrar runs")).unwrap();
@@ -42,9 +54,23 @@ impl Registrar {
         write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        in_parts(&answer)
     }
+
+    /// An order on the admin socket; yields status and body.
+    pub fn order(&self, method: &str, path: &str) -> (u16, String) {
+        let mut stream = UnixStream::connect(self.folder.path().join("admin.sock")).unwrap();
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        in_parts(&answer)
+    }
+}
+
+/// Status and body of an HTTP answer.
+fn in_parts(answer: &str) -> (u16, String) {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
 impl Drop for Registrar {

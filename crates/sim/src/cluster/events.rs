@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use gossip::{Gossip, HostStatus, Output, ProbeId, StreamId};
+use gossip::{Gossip, HostStatus, Order, Output, ProbeId, StreamId};
 use model::HostName;
 
 use super::Cluster;
@@ -202,6 +202,11 @@ impl Cluster {
             }
             Output::Probe { probe, address } => self.probe(host, probe, address),
             Output::HostChanged(subject) => self.notice(host, &subject),
+            Output::Ordered { order, what: Order::Drain { key, drains }, .. } => {
+                let answer = self.obey(host, key, drains);
+                self.with(host, |gossip, _| gossip.answer(order, answer));
+            }
+            Output::OrderEnded { order, outcome } => drop(self.outcomes.insert((host, order), outcome)),
             Output::ProblemsChanged => {}
             Output::Left => self.hosts[host].has_left = true,
         }

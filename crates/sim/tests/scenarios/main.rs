@@ -5,4 +5,5 @@ mod agreement;
 mod common;
 mod lives;
 mod load;
+mod orders;
 mod trouble;
