@@ -16,6 +16,7 @@ use envoy_types::pb::envoy::config::cluster::v3::{
 use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use envoy_types::pb::envoy::config::core::v3::{
     AggregatedConfigSource, ApiVersion, ConfigSource, HttpProtocolOptions as CommonOptions, RoutingPriority,
+    TcpKeepalive,
 };
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
@@ -71,6 +72,14 @@ const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// for all of its instances.
 const SERVICE_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// How long a connection to an instance may be silent before it is asked whether anybody is still there, how long it then
+/// has for each answer, and how many it may miss. A host that loses its power says nothing, and who waits for an answer
+/// from it would wait for minutes; so, a request that may be retried is given to another instance after 15 seconds. Not
+/// sooner: connections are to outlive a network that fails for a moment.
+const SILENT: u32 = 5;
+const ASKED_EVERY: u32 = 2;
+const UNANSWERED_MAX: u32 = 5;
+
 /// How many connections to an instance must fail, one after the other, before it is passed over for a while.
 const FAILURES: u32 = 3;
 /// For how long, and how often Envoy looks whether that time is over. Short: a service that has one instance should not
@@ -93,6 +102,14 @@ pub(super) fn service_port(name: &str, mode: ProxyMode) -> Cluster {
         connect_timeout: duration(SERVICE_CONNECT_TIMEOUT),
         common_lb_config: Some(balancing),
         outlier_detection: Some(unreachable_for_now()),
+        upstream_connection_options: Some(UpstreamConnectionOptions {
+            tcp_keepalive: Some(TcpKeepalive {
+                keepalive_time: number(SILENT),
+                keepalive_interval: number(ASKED_EVERY),
+                keepalive_probes: number(UNANSWERED_MAX),
+            }),
+            ..Default::default()
+        }),
         ..published_port(name, mode)
     }
 }
