@@ -3,11 +3,12 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use lab::host::registrar::key_file;
 use lab::{Host, Lab, eventually};
 
 use crate::rig::{
-    SPREAD, await_agreement, await_answers, await_instances, cluster, instances, key_file, member, plain, run_web_9500,
-    url,
+    SPREAD, await_agreement, await_answers, await_instances, await_truth, cluster, instances, member, plain,
+    run_web_9500, url,
 };
 
 /// Names of the hosts that a host lists.
@@ -40,6 +41,7 @@ fn a_host_with_another_key_is_neither_heard_nor_told() {
         assert_eq!(known(host), ["a", "b"]);
     }
     assert_eq!(known(&stranger), ["stranger"]);
+    await_agreement(&hosts);
 }
 
 #[test]
@@ -78,15 +80,7 @@ fn addresses_that_are_not_the_announcers_own_are_not_used_and_named() {
         let lines = log.lines().filter(|line| line.contains("a host announces what can't be its own"));
         assert!((1..=3).contains(&lines.count()), "{log}");
     }
-}
-
-/// Cuts a machine off from all others, or takes that back.
-fn set_cable(host: &Host, up: bool) {
-    host.namespace().run("ip", &["link", "set", "eth0", if up { "up" } else { "down" }]);
-    if up {
-        // The route went with the link.
-        host.namespace().run("ip", &["route", "replace", "default", "via", "10.77.0.254"]);
-    }
+    await_agreement(&hosts);
 }
 
 #[test]
@@ -97,7 +91,7 @@ fn both_sides_of_a_partition_serve_what_they_reach_and_heal() {
     let all: Vec<_> = ids.iter().map(String::as_str).collect();
     hosts.iter().for_each(|host| await_answers(host, &url(9500), &all));
     let cut = Instant::now();
-    set_cable(&hosts[2], false);
+    hosts[2].pull_cable();
     eventually("the two withdraw the third", Duration::from_secs(30), || {
         let counts: Vec<_> = hosts[..2].iter().map(|host| instances(host, 9500).len()).collect();
         if counts == [2, 2] { Ok(()) } else { Err(format!("{counts:?}")) }
@@ -110,18 +104,55 @@ fn both_sides_of_a_partition_serve_what_they_reach_and_heal() {
     await_answers(&hosts[2], &url(9500), &all[2..]);
     hosts[1].docker(&["rm", "-f", &ids[1]]);
     let healed = Instant::now();
-    set_cable(&hosts[2], true);
-    eventually("all agree again", Duration::from_secs(60), || {
-        let listed: Vec<_> = hosts.iter().map(|host| instances(host, 9500)).collect();
-        if listed.iter().all(|list| list.len() == 2 && *list == listed[0]) {
-            Ok(())
-        } else {
-            Err(format!("{listed:?}"))
-        }
-    });
+    hosts[2].plug_cable_in();
+    await_truth(&hosts);
     println!("withdrawn after {withdrawn:?}, healed after {:?}", healed.elapsed());
     hosts.iter().for_each(|host| await_answers(host, &url(9500), &[&ids[0], &ids[2]]));
-    await_agreement(&hosts);
+}
+
+/// Drops all that these hosts send each other, or takes that back.
+fn separate(some: &[Host], others: &[Host]) {
+    let addresses = others.iter().map(|host| host.address().to_string()).collect::<Vec<_>>().join(",");
+    for host in some {
+        let rules = format!(
+            "table ip apart {{ chain in {{ type filter hook input priority 0; ip saddr {{ {addresses} }} drop; }}; \
+             chain out {{ type filter hook output priority 0; ip daddr {{ {addresses} }} drop; }}; }}"
+        );
+        host.namespace().run("nft", &[&rules]);
+    }
+}
+
+fn join(hosts: &[Host]) {
+    hosts.iter().for_each(|host| drop(host.namespace().run("nft", &["delete", "table", "ip", "apart"])));
+}
+
+#[test]
+fn five_hosts_in_two_parts_serve_on_both_sides_and_agree_once_they_are_joined() {
+    let lab = Lab::of_this_test();
+    let hosts = plain(&lab, &["a", "b", "c", "d", "e"]);
+    let ids: Vec<_> = hosts.iter().map(run_web_9500).collect();
+    await_truth(&hosts);
+    let (few, most) = hosts.split_at(2);
+    let (of_few, of_most) = ids.split_at(2);
+    let texts = |ids: &[String]| ids.iter().map(|id| id[..12].to_owned()).collect::<Vec<_>>();
+    separate(few, most);
+    // Those that lost the smaller part take it for dead; those that lost most doubt themselves, and serve on.
+    eventually("the three withdraw the two", Duration::from_secs(30), || {
+        let counts: Vec<_> = most.iter().map(|host| instances(host, 9500).len()).collect();
+        if counts == [3, 3, 3] { Ok(()) } else { Err(format!("{counts:?}")) }
+    });
+    for (side, own) in [(few, texts(of_few)), (most, texts(of_most))] {
+        let own: Vec<_> = own.iter().map(String::as_str).collect();
+        side.iter().for_each(|host| await_answers(host, &url(9500), &own));
+    }
+    few[1].docker(&["kill", &of_few[1]]);
+    let new = run_web_9500(&most[0]);
+    join(few);
+    let healed = Instant::now();
+    await_truth(&hosts);
+    println!("healed after {:?}", healed.elapsed());
+    let all = [&ids[0], &ids[2], &ids[3], &ids[4], &new].map(String::as_str);
+    hosts.iter().for_each(|host| await_answers(host, &url(9500), &all));
 }
 
 fn lose_a_fifth_of_the_datagrams(host: &Host) {

@@ -4,8 +4,10 @@
 
 mod drains;
 mod hostile;
+mod lives;
 mod requests;
 mod rig;
 mod served;
+mod slow;
 mod times;
 mod walks;

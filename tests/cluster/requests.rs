@@ -3,25 +3,51 @@
 use std::time::{Duration, Instant};
 
 use lab::http::Request;
-use lab::load::{Load, Outcomes};
+use lab::load::Load;
 use lab::{Host, Lab, eventually};
 use nix::sys::signal::Signal;
 
-use crate::rig::{await_agreement, await_answers, await_instances, instances, plain, run_web_9500, url};
+use crate::rig::{await_agreement, await_answers, await_instances, await_truth, instances, plain, run_web_9500, url};
 
 /// Requests per second on each host.
 const RATE: u32 = 50;
+/// Requests per second on each host of those that take a while, and how long they take.
+const LONG_RATE: u32 = 20;
+const LONG: Duration = Duration::from_millis(300);
+/// How long those who ask wait for an answer when a host vanishes; and how many of them do so at the same time, so that
+/// the load goes on meanwhile.
+const PATIENCE: Duration = Duration::from_secs(20);
+const WAITING_MAX: u32 = 200;
+/// Clients that keep their connection.
+const KEPT: u32 = 10;
 /// How long it goes on after what is tried, so that what comes late is counted too.
 const AFTERWARDS: Duration = Duration::from_secs(1);
 
 /// Steady requests to service port 9500 on each of these hosts.
-fn start<'a>(hosts: impl IntoIterator<Item = &'a Host>) -> Vec<Load> {
+pub(crate) fn start<'a>(hosts: impl IntoIterator<Item = &'a Host>) -> Vec<Load> {
     let request = Request::get(&url(9500));
     hosts.into_iter().map(|host| Load::start(host.namespace(), &request, RATE)).collect()
 }
 
+/// Some of these requests are under way whenever something happens.
+fn long() -> Request {
+    Request::get(&format!("{}sleep/{}", url(9500), LONG.as_millis()))
+}
+
+/// As [`start`], and on each host this request too.
+fn start_with<'a>(hosts: impl IntoIterator<Item = &'a Host> + Clone, request: &Request) -> Vec<Load> {
+    let others = hosts.clone().into_iter().map(|host| Load::start(host.namespace(), request, LONG_RATE));
+    let others: Vec<_> = others.collect();
+    start(hosts).into_iter().chain(others).collect()
+}
+
+/// Of a kind that may not be sent twice.
+fn changing(request: Request) -> Request {
+    request.method("POST").body("x")
+}
+
 #[track_caller]
-fn assert_unnoticed(loads: Vec<Load>, what: &str) {
+pub(crate) fn assert_unnoticed(loads: Vec<Load>, what: &str) {
     std::thread::sleep(AFTERWARDS);
     for (number, load) in loads.into_iter().enumerate() {
         let outcomes = load.stop();
@@ -42,7 +68,8 @@ fn three(lab: &Lab) -> (Vec<Host>, Vec<String>) {
 fn nobody_notices_when_an_instance_is_drained_stopped_or_rolled() {
     let lab = Lab::of_this_test();
     let (hosts, mut ids) = three(&lab);
-    let loads = start(&hosts);
+    // Requests under way are not cut off, whatever they change.
+    let loads = start_with(&hosts, &changing(long()));
     let drained = format!("a/{}", &ids[0][..12]);
     hosts[0].shimctl(&["drain", &drained]);
     for host in &hosts {
@@ -52,12 +79,12 @@ fn nobody_notices_when_an_instance_is_drained_stopped_or_rolled() {
     await_instances(&hosts, 9500, 3, "alive");
     assert_unnoticed(loads, "drained and undrained");
 
-    let loads = start(&hosts);
+    let loads = start_with(&hosts, &long());
     hosts[1].docker(&["stop", &ids[1]]);
     await_instances(&hosts, 9500, 2, "alive");
     assert_unnoticed(loads, "stopped");
 
-    let loads = start(&hosts);
+    let loads = start_with(&hosts, &long());
     hosts[1].docker(&["start", &ids[1]]);
     await_instances(&hosts, 9500, 3, "alive");
     for (host, id) in hosts.iter().zip(&mut ids) {
@@ -74,7 +101,7 @@ fn nobody_notices_when_an_instance_is_drained_stopped_or_rolled() {
 fn nobody_notices_when_an_instance_is_killed() {
     let lab = Lab::of_this_test();
     let (hosts, ids) = three(&lab);
-    let loads = start(&hosts);
+    let loads = start_with(&hosts, &long());
     hosts[2].docker(&["kill", &ids[2]]);
     await_instances(&hosts, 9500, 2, "alive");
     assert_unnoticed(loads, "killed");
@@ -84,7 +111,7 @@ fn nobody_notices_when_an_instance_is_killed() {
 fn nobody_notices_when_registrars_restart() {
     let lab = Lab::of_this_test();
     let (hosts, _) = three(&lab);
-    let loads = start(&hosts);
+    let loads = start_with(&hosts, &changing(long()));
     hosts[0].end_registrar(Signal::SIGTERM);
     hosts[0].start_registrar();
     hosts[1].end_registrar(Signal::SIGKILL);
@@ -103,7 +130,7 @@ fn nobody_notices_when_registrars_restart() {
 fn nobody_notices_when_a_host_leaves() {
     let lab = Lab::of_this_test();
     let (hosts, _) = three(&lab);
-    let loads = start(&hosts[..2]);
+    let loads = start_with(&hosts[..2], &changing(long()));
     hosts[2].shimctl(&["leave"]);
     assert!(hosts[2].registrar_end().success(), "it ends as if all were well");
     await_instances(&hosts[..2], 9500, 2, "alive");
@@ -111,28 +138,60 @@ fn nobody_notices_when_a_host_leaves() {
     await_agreement(&hosts[..2]);
 }
 
-#[test]
-fn a_killed_host_costs_no_request_that_may_be_retried_and_is_withdrawn() {
-    let lab = Lab::of_this_test();
-    let (mut hosts, _) = three(&lab);
-    let loads = start(&hosts[..2]);
-    let posts: Vec<_> = hosts[..2]
-        .iter()
-        .map(|host| Load::start(host.namespace(), &Request::get(&url(9500)).method("POST").body("x"), RATE))
-        .collect();
-    let killed = Instant::now();
-    drop(hosts.pop());
-    let withdrawn = eventually("the killed host's instance is withdrawn", Duration::from_secs(30), || {
-        let counts: Vec<_> = hosts.iter().map(|host| instances(host, 9500).len()).collect();
-        if counts == [2, 2] { Ok(killed.elapsed()) } else { Err(format!("{counts:?}")) }
+/// Ends the third host in this way, under load on the other two. Of the requests over connections that clients keep, so
+/// many may be lost.
+fn lose_a_host(lab: &Lab, end: fn(&Host), kept_lost_max: u64) {
+    let (hosts, _) = three(lab);
+    let rest = &hosts[..2];
+    let load = |host: &Host, request: Request| {
+        Load::with_workers(host.namespace(), &request.limit(PATIENCE), LONG_RATE, WAITING_MAX)
+    };
+    let kept = rest.iter().map(|host| {
+        let request = Request::get(&url(9500)).limit(PATIENCE);
+        Load::over_kept_connections(host.namespace(), &request, LONG_RATE, KEPT)
+    });
+    let kept: Vec<_> = kept.collect();
+    let gets: Vec<_> =
+        rest.iter().flat_map(|host| [Request::get(&url(9500)), long()].map(|get| load(host, get))).collect();
+    let posts: Vec<_> = rest.iter().map(|host| load(host, changing(Request::get(&url(9500))))).collect();
+    // All of them are on their way.
+    std::thread::sleep(AFTERWARDS);
+    let lost = Instant::now();
+    end(&hosts[2]);
+    let withdrawn = eventually("the lost host's instance is withdrawn", Duration::from_secs(30), || {
+        let counts: Vec<_> = rest.iter().map(|host| instances(host, 9500).len()).collect();
+        if counts == [2, 2] { Ok(lost.elapsed()) } else { Err(format!("{counts:?}")) }
     });
     std::thread::sleep(AFTERWARDS);
     let failed_before: Vec<_> = posts.iter().map(|load| load.outcomes().failed()).collect();
     std::thread::sleep(AFTERWARDS);
-    let posts: Vec<Outcomes> = posts.into_iter().map(Load::stop).collect();
-    let failed_after: Vec<_> = posts.iter().map(Outcomes::failed).collect();
-    println!("withdrawn after {withdrawn:?}; requests that change something: {posts:?}");
+    let failed_after: Vec<_> = posts.iter().map(|load| load.outcomes().failed()).collect();
+    let gets: Vec<_> = gets.into_iter().map(Load::stop).collect();
+    let kept: Vec<_> = kept.into_iter().map(Load::stop).collect();
+    let posts: Vec<_> = posts.into_iter().map(Load::stop).collect();
+    println!("withdrawn after {withdrawn:?}");
+    println!("requests that may be retried: {gets:#?}");
+    println!("the same over connections that are kept: {kept:#?}");
+    println!("requests that may change something: {posts:#?}");
     assert_eq!(failed_before, failed_after, "nothing fails once the host is withdrawn");
-    assert_unnoticed(loads, "a host was killed");
-    await_agreement(&hosts);
+    for outcomes in kept {
+        assert!(outcomes.ok > 0 && outcomes.failed() <= kept_lost_max, "over connections that are kept: {outcomes:?}");
+    }
+    for outcomes in gets {
+        assert!(outcomes.ok > 0 && outcomes.failed() == 0, "a request that may be retried failed: {outcomes:?}");
+    }
+    await_agreement(rest);
+    hosts[2].boot();
+    await_truth(&hosts);
+}
+
+#[test]
+fn a_host_that_crashes_costs_no_request_that_may_be_retried() {
+    lose_a_host(&Lab::of_this_test(), Host::crash, 0);
+}
+
+#[test]
+fn a_host_without_power_costs_no_request_that_may_be_retried() {
+    // What is sent over a connection that was there before finds nobody to say so, and is waited for (docs/reliability.md).
+    lose_a_host(&Lab::of_this_test(), Host::cut_power, KEPT.into());
 }

@@ -1,32 +1,21 @@
 //! A cluster of hosts, what they have to agree on, and who answers a service port.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
+use lab::host::registrar::key_file;
 use lab::http::Request;
-use lab::{Host, HostBuilder, Lab, eventually, parts};
+use lab::{Host, HostBuilder, Lab, eventually};
 use serde_json::Value;
 
 /// Where service ports are served unless told otherwise.
 pub(crate) const SERVICE_ADDRESS: &str = "192.168.168.168";
 /// Long enough for a change to reach every host of a machine that is busy with other tests.
 pub(crate) const SPREAD: Duration = Duration::from_secs(15);
+/// Long enough for hosts that were apart to find each other again.
+const HEALING: Duration = Duration::from_secs(60);
 /// As many hosts as a test has, at most: each is a seed of all.
 const HOSTS_MAX: usize = 5;
-
-/// A file with a new key.
-pub(crate) fn key_file(lab: &Lab, name: &str) -> PathBuf {
-    let output = Command::new(parts::ours("shimctl")).arg("keygen").output().expect("shimctl starts");
-    assert!(output.status.success(), "shimctl keygen: {}", String::from_utf8_lossy(&output.stderr));
-    let path = lab.logs().join(name);
-    fs::write(&path, output.stdout).expect("the folder of logs can be written");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("our own file");
-    path
-}
 
 /// A host that is to take part in the cluster whose key this is.
 pub(crate) fn member<'a>(lab: &'a Lab, name: &str, key: &str) -> HostBuilder<'a> {
@@ -68,14 +57,38 @@ fn view(host: &Host) -> (Value, Vec<Value>) {
 /// Waits until all of them know the same, all of them alive.
 #[track_caller]
 pub(crate) fn await_agreement(hosts: &[Host]) {
+    eventually("all hosts know the same", SPREAD, || agree(hosts));
+}
+
+fn agree(hosts: &[Host]) -> Result<(), String> {
     let everybody: BTreeSet<_> = hosts.iter().map(Host::name).collect();
-    eventually("all hosts know the same", SPREAD, || {
-        let views: Vec<_> = hosts.iter().map(view).collect();
-        let alive: BTreeSet<_> =
-            views[0].1.iter().filter(|host| host[2] == "alive").filter_map(|host| host[0].as_str()).collect();
-        let agree = alive == everybody && views.iter().all(|view| *view == views[0]);
-        if agree { Ok(()) } else { Err(format!("{views:?}")) }
+    let views: Vec<_> = hosts.iter().map(view).collect();
+    let alive: BTreeSet<_> =
+        views[0].1.iter().filter(|host| host[2] == "alive").filter_map(|host| host[0].as_str()).collect();
+    let agree = alive == everybody && views.iter().all(|view| *view == views[0]);
+    if agree { Ok(()) } else { Err(format!("{views:?}")) }
+}
+
+/// Waits until all of them know the same, all of them alive, and what they know at service port 9500 is what runs: each
+/// container of [`run_web_9500`], alive, and no other.
+#[track_caller]
+pub(crate) fn await_truth(hosts: &[Host]) {
+    eventually("all hosts know what runs", HEALING, || {
+        let running: BTreeSet<_> = hosts.iter().flat_map(running_web).collect();
+        for host in hosts {
+            let listed: BTreeSet<_> = instances(host, 9500).into_iter().collect();
+            if listed != running {
+                return Err(format!("{} lists {listed:?}, there run {running:?}", host.name()));
+            }
+        }
+        agree(hosts)
     });
+}
+
+/// What has to be listed of a host's containers.
+fn running_web(host: &Host) -> Vec<(String, String)> {
+    let ids = host.docker(&["ps", "-q", "--no-trunc", "--filter", "label=ServicePort_80=9500"]);
+    ids.lines().map(|id| (format!("{}/{}", host.name(), &id[..12]), "alive".to_owned())).collect()
 }
 
 /// The instances that a host lists at a service port: their ids and status.
@@ -133,9 +146,17 @@ pub(crate) fn labels(service: &str, service_port: u16) -> [String; 4] {
     ["-l".to_owned(), format!("ServiceName={service}"), "-l".to_owned(), format!("ServicePort_80={service_port}")]
 }
 
-/// Starts a container of the service `web` at service port 9500; yields its id.
+/// Starts a container of the service `web` at service port 9500, which Docker starts again when it starts itself; yields
+/// its id once its program listens.
 pub(crate) fn run_web_9500(host: &Host) -> String {
+    let id = run_web_9500_at_once(host);
+    host.await_program(&id);
+    id
+}
+
+/// As [`run_web_9500`], but yields as soon as `docker run` does.
+pub(crate) fn run_web_9500_at_once(host: &Host) -> String {
     let labels = labels("web", 9500);
     let labels: Vec<_> = labels.iter().map(String::as_str).collect();
-    host.run_web(&[&["-P", "--expose", "80"], &labels[..]].concat())
+    host.run_web_at_once(&[&["-P", "--expose", "80", "--restart", "always"], &labels[..]].concat())
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::measure::cpu_seconds;
 use crate::namespace::Namespace;
 use crate::process::Process;
 
@@ -81,26 +82,15 @@ impl UdpProxy {
     /// There are no sockets, or the proxy has ended.
     #[must_use]
     pub fn cost(&self, kind: Kind, duration: Duration) -> Cost {
-        let (before, begun) = (self.cpu_seconds(), Instant::now());
+        let (before, begun) = (cpu_seconds(self.proxy.id()), Instant::now());
         let [answered, sent] = self.namespace.in_network(|| run(kind, begun + duration)).expect("sockets can be had");
-        let (elapsed, cpu) = (begun.elapsed().as_secs_f64(), self.cpu_seconds() - before);
+        let (elapsed, cpu) = (begun.elapsed().as_secs_f64(), cpu_seconds(self.proxy.id()) - before);
         Cost {
             answered,
             lost: sent - answered,
             per_cpu_second: answered as f64 / cpu.max(0.01),
             per_second: answered as f64 / elapsed,
         }
-    }
-
-    /// Of all of the proxy's threads so far, in the kernel and outside.
-    fn cpu_seconds(&self) -> f64 {
-        let path = format!("/proc/{}/stat", self.proxy.id());
-        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-        let after_name = text.rsplit(')').next().unwrap_or_default();
-        // Fields 14 and 15, of which the name was the second; in hundredths of a second.
-        let ticks: u64 =
-            after_name.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
-        ticks as f64 / 100.0
     }
 }
 

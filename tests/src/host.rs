@@ -1,6 +1,7 @@
 //! A Docker host: how it is described, and the programs that run on it.
 //!
-//! dockerd's side is in [`docker`], Envoy's in [`envoy`], the registrar's in [`registrar`].
+//! dockerd's side is in [`docker`], Envoy's in [`envoy`], the registrar's in [`registrar`], the machine's own (its power
+//! and its cable) in [`power`].
 
 use std::io;
 use std::net::IpAddr;
@@ -16,6 +17,7 @@ use crate::{Lab, network, parts};
 
 pub mod docker;
 pub mod envoy;
+pub mod power;
 pub mod registrar;
 
 /// The uid of the ordinary user that Envoy runs as on some hosts ("nobody").
@@ -106,6 +108,13 @@ impl<'a> HostBuilder<'a> {
     pub fn docker(mut self, version: Docker) -> Self {
         self.options.docker = Some(version);
         self
+    }
+
+    /// Runs no Docker, and tells the registrar.
+    #[must_use]
+    pub fn without_docker(mut self) -> Self {
+        self.options.docker = None;
+        self.registrar_arguments(&["--docker-host", "none"])
     }
 
     /// Leaves Docker's firewall on, as it is without any settings.

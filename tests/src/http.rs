@@ -105,6 +105,25 @@ impl Request {
         Ok(stream)
     }
 
+    /// Asks over a connection that is kept for the next request, and opened where there is none. The answer has to say how
+    /// long it is.
+    ///
+    /// # Errors
+    /// As [`Self::send`]. The connection is closed then.
+    pub fn send_over(&self, kept: &mut Option<TcpStream>) -> io::Result<Response> {
+        let request = self.clone().header("Connection", "keep-alive");
+        let mut stream = match kept.take() {
+            None => request.open()?,
+            Some(mut stream) => {
+                stream.write_all(&request.bytes()).map_err(as_timeout)?;
+                stream
+            }
+        };
+        let answer = read_one(&mut stream).map_err(as_timeout)?;
+        *kept = Some(stream);
+        Ok(answer)
+    }
+
     fn bytes(&self) -> Vec<u8> {
         let given = |name: &str| self.headers.iter().any(|(given, _)| given.eq_ignore_ascii_case(name));
         let mut head = format!("{} {} {}\r\n", self.method, self.path, self.version);
@@ -115,6 +134,28 @@ impl Request {
         let mut bytes = (head + "\r\n").into_bytes();
         bytes.extend(&self.body);
         bytes
+    }
+}
+
+/// Reads an answer of known length.
+fn read_one(stream: &mut TcpStream) -> io::Result<Response> {
+    let (mut answer, mut buffer) = (Vec::new(), [0; 4096]);
+    loop {
+        let read = stream.read(&mut buffer)?;
+        answer.extend(&buffer[..read]);
+        match Response::parse(&answer) {
+            Ok(response) => {
+                let length = response.header("content-length").and_then(|length| length.parse().ok());
+                if response.body.len() >= length.ok_or(io::ErrorKind::InvalidData)? {
+                    return Ok(response);
+                }
+            }
+            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error),
+            Err(_) => {}
+        }
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
     }
 }
 

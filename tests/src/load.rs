@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -102,6 +103,16 @@ impl Load {
     /// within the request's time limit, the load goes on at its pace whatever becomes of it.
     #[must_use]
     pub fn with_workers(namespace: &Namespace, request: &Request, per_second: u32, workers: u32) -> Self {
+        Self::start_workers(namespace, request, per_second, workers, |request, _| request.send())
+    }
+
+    /// As [`Self::with_workers`], each worker asking over one connection for as long as that lasts.
+    #[must_use]
+    pub fn over_kept_connections(namespace: &Namespace, request: &Request, per_second: u32, workers: u32) -> Self {
+        Self::start_workers(namespace, request, per_second, workers, Request::send_over)
+    }
+
+    fn start_workers(namespace: &Namespace, request: &Request, per_second: u32, workers: u32, send: Send) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let tally = Arc::new(Mutex::new(Tally::default()));
         let pause = Duration::from_secs(1) * workers / per_second;
@@ -112,7 +123,7 @@ impl Load {
                 network.enter();
                 // One after the other.
                 std::thread::park_timeout(pause * number / workers);
-                work(&request, pause, &over, &tally);
+                work(|kept| send(&request, kept), pause, &over, &tally);
             })
         };
         let workers = (0..workers).map(worker).collect();
@@ -141,12 +152,21 @@ impl Load {
     }
 }
 
-fn work(request: &Request, pause: Duration, over: &AtomicBool, tally: &Mutex<Tally>) {
+/// How a worker sends a request, with the connection that it may keep.
+type Send = fn(&Request, &mut Option<TcpStream>) -> io::Result<Response>;
+
+fn work(
+    send: impl Fn(&mut Option<TcpStream>) -> io::Result<Response>,
+    pause: Duration,
+    over: &AtomicBool,
+    tally: &Mutex<Tally>,
+) {
     let start = Instant::now();
+    let mut kept = None;
     let mut next = start;
     while !over.load(Ordering::Relaxed) && start.elapsed() < LONGEST {
         let begun = Instant::now();
-        let outcome = request.send();
+        let outcome = send(&mut kept);
         tally.lock().expect("counting does not panic").count(&outcome, begun.elapsed());
         // A slow answer is not made up for: the load is bounded.
         next = (next + pause).max(Instant::now());

@@ -89,6 +89,20 @@ fn pss_kb(process: u32) -> u64 {
     number.unwrap_or_else(|| panic!("{path} has no Pss"))
 }
 
+/// CPU time of all of a process's threads so far, in the kernel and outside, in seconds.
+///
+/// # Panics
+/// There is no such process.
+#[must_use]
+pub fn cpu_seconds(process: u32) -> f64 {
+    let path = format!("/proc/{process}/stat");
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let after_name = text.rsplit(')').next().unwrap_or_default();
+    // Fields 14 and 15, of which the name was the second; in hundredths of a second.
+    let ticks: u64 = after_name.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    ticks as f64 / 100.0
+}
+
 /// How long `work` takes, `times` times over.
 pub fn durations(times: usize, mut work: impl FnMut(usize)) -> Vec<Duration> {
     let timed = |turn| {

@@ -79,6 +79,19 @@ impl Namespace {
         successful(program, arguments, &self.output(Command::new(program).args(arguments)))
     }
 
+    /// The bytes that this machine has sent to the lab's network so far, frames' headers included.
+    ///
+    /// # Panics
+    /// It is not joined to a network.
+    #[must_use]
+    pub fn bytes_sent(&self) -> u64 {
+        let path = format!("/proc/{}/net/dev", self.first_process);
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let counts = text.lines().find_map(|line| line.trim().strip_prefix("eth0:"));
+        let sent = counts.and_then(|counts| counts.split_whitespace().nth(8)).and_then(|sent| sent.parse().ok());
+        sent.unwrap_or_else(|| panic!("{path} has no eth0: {text}"))
+    }
+
     /// The processes in here, as seen from outside.
     #[must_use]
     pub fn processes(&self) -> Vec<u32> {
@@ -103,6 +116,32 @@ impl Namespace {
         };
         let found = self.processes().into_iter().find(is_it);
         found.unwrap_or_else(|| panic!("no process has the id {inside} there"))
+    }
+
+    /// Kills every process in here and in the namespaces within (containers), but for the two that keep the namespace.
+    ///
+    /// Those that the caller started have to be waited for by the caller.
+    pub fn kill_all(&self) {
+        let ids = self.inside_ids();
+        let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
+        if !ids.is_empty() {
+            // One may have ended by itself.
+            self.output(Command::new("sh").args(["-c", &format!("kill -9 {}", ids.join(" "))]));
+        }
+    }
+
+    /// The processes in here and in the namespaces within, by their ids as seen from here, but for the two that keep it.
+    #[must_use]
+    pub fn inside_ids(&self) -> Vec<u32> {
+        let folder = format!("/proc/{}/root/proc", self.first_process);
+        let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder}: {error}")).flatten();
+        let mut ids: Vec<u32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        ids.sort_unstable();
+        let sleeps = |id: &&u32| fs::read_to_string(format!("{folder}/{id}/comm")).is_ok_and(|name| name == "sleep\n");
+        // The first process and its own child, see `holder_command`.
+        let kept = [Some(1), ids.iter().find(sleeps).copied()];
+        ids.retain(|id| !kept.contains(&Some(*id)));
+        ids
     }
 
     fn enter(&self) {

@@ -94,11 +94,7 @@ impl Lab {
         let output = self.fabric.in_network(|| Command::new("ip").args(arguments).output());
         successful("ip", &arguments, &output.expect("ip is installed"));
         self.fabric.run("ip", &["link", "set", &port, "master", BRIDGE, "up"]);
-        machine.run("ip", &["link", "set", "eth0", "up"]);
-        give_address(machine, "eth0", number);
-        let (gateway, gateway6) = (address(BRIDGE_NUMBER), address6(BRIDGE_NUMBER));
-        machine.run("ip", &["route", "add", "default", "via", &gateway.to_string()]);
-        machine.run("ip", &["-6", "route", "add", "default", "via", &gateway6.to_string()]);
+        plug_cable_in(machine, number);
         number
     }
 }
@@ -162,7 +158,21 @@ pub(crate) fn address6(number: u8) -> Ipv6Addr {
     Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, u16::from(number))
 }
 
+/// Cuts a machine off from all others without a word to anybody.
+pub(crate) fn pull_cable(machine: &Namespace) {
+    machine.run("ip", &["link", "set", "eth0", "down"]);
+}
+
+/// Joins it again. What the kernel forgot with the link is told anew.
+pub(crate) fn plug_cable_in(machine: &Namespace, number: u8) {
+    machine.run("ip", &["link", "set", "eth0", "up"]);
+    give_address(machine, "eth0", number);
+    let (gateway, gateway6) = (address(BRIDGE_NUMBER), address6(BRIDGE_NUMBER));
+    machine.run("ip", &["route", "replace", "default", "via", &gateway.to_string()]);
+    machine.run("ip", &["-6", "route", "replace", "default", "via", &gateway6.to_string()]);
+}
+
 fn give_address(machine: &Namespace, interface: &str, number: u8) {
-    machine.run("ip", &["addr", "add", &format!("{}/24", address(number)), "dev", interface]);
-    machine.run("ip", &["addr", "add", &format!("{}/64", address6(number)), "dev", interface, "nodad"]);
+    machine.run("ip", &["addr", "replace", &format!("{}/24", address(number)), "dev", interface]);
+    machine.run("ip", &["addr", "replace", &format!("{}/64", address6(number)), "dev", interface, "nodad"]);
 }

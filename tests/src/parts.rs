@@ -44,6 +44,13 @@ pub fn ufw() -> PathBuf {
     part("ufw")
 }
 
+/// Debian's serf, unpacked; `None` where it could not be had.
+#[must_use]
+pub fn serf() -> Option<PathBuf> {
+    let path = project().join("target/parts/serf/usr/bin/serf");
+    path.exists().then_some(path)
+}
+
 /// A whole Debian with redis, postgres, sshd, nginx and openssl, as a tar file.
 #[must_use]
 pub fn debian_image() -> PathBuf {

@@ -87,6 +87,7 @@ pub fn send(id: u32, signal: Signal) -> nix::Result<()> {
 /// Prints the end of every log in a folder.
 pub fn show_logs(folder: &Path) {
     let mut logs: Vec<_> = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    logs.retain(|log| log.extension().is_none_or(|kind| kind != "key"));
     logs.sort();
     for log in logs {
         let text = String::from_utf8_lossy(&fs::read(&log).unwrap_or_default()).into_owned();

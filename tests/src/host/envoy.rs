@@ -1,5 +1,6 @@
 //! Envoy on a host, with the bootstrap that users copy.
 
+use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -82,6 +83,25 @@ impl Host {
         let stats = answer["stats"].as_array().into_iter().flatten();
         let stat = |stat: &Value| Some((stat["name"].as_str()?.to_owned(), stat["value"].as_u64()?));
         stats.filter_map(stat).collect()
+    }
+
+    /// How many connections and requests Envoy has sent to this endpoint so far, in whatever Envoy cluster; `None` where it
+    /// has no such endpoint now.
+    ///
+    /// # Panics
+    /// Envoy's own interface does not answer.
+    #[must_use]
+    pub fn envoy_sent_to(&self, endpoint: SocketAddr) -> Option<u64> {
+        let answer = self.get(&format!("{ADMIN}/clusters"));
+        let text = answer.unwrap_or_else(|error| panic!("Envoy's endpoints: {error}")).text();
+        let own = format!("::{endpoint}::");
+        let counts = |line: &str| {
+            let (name, count) = line.rsplit_once("::")?;
+            let counted = name.ends_with("::cx_total") || name.ends_with("::rq_total");
+            (counted && line.contains(&own)).then(|| count.parse::<u64>().ok())?
+        };
+        let counts: Vec<_> = text.lines().filter_map(counts).collect();
+        (!counts.is_empty()).then(|| counts.iter().sum())
     }
 
     /// Envoy's metrics as Prometheus reads them.

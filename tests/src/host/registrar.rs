@@ -1,5 +1,8 @@
 //! The registrar on a host, its API and `shimctl`.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Output};
 use std::time::Duration;
 
@@ -8,13 +11,26 @@ use serde_json::Value;
 
 use super::{Host, expect_ok, put, running};
 use crate::namespace::successful;
-use crate::{eventually, parts};
+use crate::{Lab, eventually, parts};
 
 /// Where the registrar answers HTTP unless told otherwise.
 const API: &str = "http://127.0.0.1:7777";
 /// How long a port may take from `docker run` to Envoy on a machine that is busy with other tests.
 const SERVED_LIMIT: Duration = Duration::from_secs(5);
 const READY_LIMIT: Duration = Duration::from_secs(15);
+
+/// A file of this name with a new key for gossip, among the lab's logs.
+///
+/// # Panics
+/// `shimctl keygen` fails, or the file can't be written.
+#[must_use]
+pub fn key_file(lab: &Lab, name: &str) -> PathBuf {
+    let output = Command::new(parts::ours("shimctl")).arg("keygen").output().expect("shimctl starts");
+    let path = lab.logs().join(name);
+    fs::write(&path, successful("shimctl", &["keygen"], &output)).expect("the folder of logs can be written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("our own file");
+    path
+}
 
 impl Host {
     /// Starts the registrar and waits until it is ready.
