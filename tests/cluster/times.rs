@@ -96,6 +96,6 @@ fn five_hosts_follow_a_start_and_a_kill_within_a_second() {
     for (what, times) in kinds {
         let [median, p99, worst] = [0.5, 0.99, 1.0].map(|share| quantile(&times, share));
         println!("{what}, {ROUNDS} rounds on 5 hosts: median {median:.0?}, p99 {p99:.0?}, worst {worst:.0?}");
-        assert!(median < Duration::from_secs(1), "{what}: {times:?}");
+        assert!(p99 < Duration::from_secs(1), "{what}: {times:?}");
     }
 }
