@@ -11,3 +11,4 @@ mod served;
 mod slow;
 mod times;
 mod walks;
+mod watch;

@@ -1,6 +1,7 @@
 //! The program in the lab's containers: it says what it was asked.
 //!
-//! Arguments are `MODE:PORT`, as many as wanted: `http`, `grpc` (over HTTP/2 without TLS), `banner` (speaks first,
+//! Arguments are `MODE:PORT`, as many as wanted: `http`, `print` (as `http`, and each request's path and body are a line
+//! of its output), `grpc` (over HTTP/2 without TLS), `banner` (speaks first,
 //! as SSH and MySQL do), `udp`. It knows nothing of the project, and uses threads because tests never ask much at once.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -25,7 +26,8 @@ fn start(argument: &str) {
         std::process::exit(2);
     };
     std::thread::spawn(move || match mode.as_str() {
-        "http" => accept(port, http),
+        "http" => accept(port, |stream| http(stream, |_, _| {})),
+        "print" => accept(port, |stream| http(stream, print)),
         "grpc" => lab::grpc::serve(port),
         "banner" => accept(port, banner),
         "udp" => udp(port),
@@ -80,7 +82,11 @@ impl Head {
     }
 }
 
-fn http(stream: TcpStream) -> std::io::Result<()> {
+fn print(head: &Head, body: &[u8]) {
+    println!("{} {}", head.path, String::from_utf8_lossy(body));
+}
+
+fn http(stream: TcpStream, note: fn(&Head, &[u8])) -> std::io::Result<()> {
     let peer = stream.peer_addr()?.to_string();
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut writer = stream;
@@ -92,6 +98,7 @@ fn http(stream: TcpStream) -> std::io::Result<()> {
             return upgraded(&head, reader, writer);
         }
         let body = read_body(&head, &mut reader)?;
+        note(&head, &body);
         let keep = head.version == "HTTP/1.1" && !head.has("connection", "close");
         answer(&head, body.len(), &peer, &mut writer)?;
         if !keep {
