@@ -42,6 +42,11 @@ fn a_host_with_another_key_is_neither_heard_nor_told() {
     }
     assert_eq!(known(&stranger), ["stranger"]);
     await_agreement(&hosts);
+    let metrics = hosts[0].get("http://127.0.0.1:7777/metrics").expect("the registrar answers").text();
+    let counted = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix(r#"envoy_docker_shim_gossip_refused_total{reason="unknown_key"} "#));
+    assert!(counted.and_then(|count| count.parse::<u64>().ok()).is_some_and(|count| count > 0), "{metrics}");
 }
 
 #[test]

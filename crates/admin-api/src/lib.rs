@@ -10,6 +10,7 @@
 //! | `GET /api/v1/services` | array of [`Service`] |
 //! | `GET /api/v1/hosts` | array of [`Host`] |
 //! | `GET /api/v1/watch` | an endless stream of [`watch::WatchEvent`]s |
+//! | `GET /metrics` | the registrar's own numbers, for Prometheus |
 //! | `GET /readyz` | [`Readiness`], 200 or 503 |
 //! | `GET /healthz` | `ok`, 200 as long as the registrar's loop turns |
 //!

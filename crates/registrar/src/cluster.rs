@@ -16,7 +16,7 @@ use catalog::{
 };
 use gossip::{Answer, Gossip, HostStatus, Order, Output};
 use health::{Outcome, ProbeId};
-use model::{ContainerId, HostName, InstanceId, InstanceKey};
+use model::{ContainerId, HostName, InstanceId, InstanceKey, Status};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -27,6 +27,7 @@ use crate::gossip_net::{GossipEvent, GossipNet};
 use crate::host::unix_ms;
 use crate::host_addresses;
 use crate::listeners::Target;
+use crate::metrics::ClusterNumbers;
 use crate::probe;
 use crate::static_services::StaticList;
 use crate::watch::{Audience, View};
@@ -63,6 +64,8 @@ pub(crate) struct Cluster {
     /// The file of static services is still to be read.
     awaits_statics: bool,
     world_was_known: bool,
+    /// How many passed, and how many failed.
+    checks: (u64, u64),
     has_seeds: bool,
     has_left: bool,
 }
@@ -111,6 +114,7 @@ impl Cluster {
             awaits_statics: start.awaits_statics,
             world_was_known: false,
             has_seeds: start.has_seeds,
+            checks: (0, 0),
             has_left: false,
         }
     }
@@ -136,7 +140,7 @@ impl Cluster {
         let advertise = self.advertise_address;
         let since_ms = unix_ms(self.started_at);
         let static_instance = |service: &crate::static_services::StaticService| {
-            let instance = service.instance(advertise, model::Status::Unknown, since_ms);
+            let instance = service.instance(advertise, Status::Unknown, since_ms);
             let local = service
                 .checked_ports(advertise)
                 .iter()
@@ -154,6 +158,7 @@ impl Cluster {
     }
 
     pub(crate) fn check_finished(&mut self, id: ProbeId, outcome: Outcome, now: Instant) {
+        *(if outcome.healthy { &mut self.checks.0 } else { &mut self.checks.1 }) += 1;
         self.own.check_finished(id, outcome, now);
     }
 
@@ -373,6 +378,31 @@ impl Cluster {
     /// All that is told to those who watch. `is_whole`: the world is known.
     pub(crate) fn view(&self, is_whole: bool) -> View {
         View { services: self.service_rows(), hosts: self.hosts(), is_whole }
+    }
+
+    /// How much there is of everything.
+    pub(crate) fn numbers(&self) -> ClusterNumbers {
+        let rows = self.service_rows();
+        let all = rows.iter().flat_map(|row| &row.instances);
+        // One with several service ports stands in several rows.
+        let statuses: BTreeMap<_, _> =
+            all.map(|listed| ((&listed.host, listed.instance.key()), listed.instance.status)).collect();
+        let mut instances = BTreeMap::from(Status::ALL.map(|status| (status.as_str(), 0)));
+        for status in statuses.values() {
+            *instances.entry(status.as_str()).or_default() += 1;
+        }
+        let mut hosts = BTreeMap::from([("alive", 1), ("suspect", 0), ("down", 0)]);
+        for view in self.gossip.iter().flat_map(|(gossip, _)| gossip.hosts()) {
+            *hosts.entry(status_word(view.status)).or_default() += 1;
+        }
+        ClusterNumbers {
+            instances,
+            hosts,
+            checks_passed: self.checks.0,
+            checks_failed: self.checks.1,
+            failing_listeners: self.listener_problems.len(),
+            gossip: self.gossip.as_ref().map(|(gossip, _)| gossip.counters().clone()),
+        }
     }
 
     /// Every host of the cluster, this one among them.

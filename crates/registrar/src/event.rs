@@ -13,6 +13,7 @@ use xds::{StreamId, Variant};
 use crate::docker::DockerEvent;
 use crate::drains;
 use crate::gossip_net::GossipEvent;
+use crate::metrics::Numbers;
 use crate::readiness::Waiting;
 use crate::static_services::StaticList;
 use crate::watch::View;
@@ -76,6 +77,7 @@ pub(crate) enum Query {
     Services(oneshot::Sender<Vec<ServiceRow>>),
     Hosts(oneshot::Sender<Vec<admin_api::Host>>),
     View(oneshot::Sender<View>),
+    Metrics(oneshot::Sender<Numbers>),
 }
 
 /// What an operator wants to be done.

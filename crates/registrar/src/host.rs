@@ -21,6 +21,7 @@ use xds::{Hub, ResourceType, Response, StreamError, StreamId};
 use crate::cluster::Cluster;
 use crate::docker::DockerEvent;
 use crate::event::{EnvoysWord, Event, Order, PortsReport, Query, ShimEvent, XdsEvent};
+use crate::metrics::Numbers;
 use crate::missing_listeners::{Has, Mend, MissingListeners};
 use crate::readiness::{DockerState, Missing, Readiness};
 use crate::served_services::{Consequences, ServedServices};
@@ -406,7 +407,21 @@ impl Host {
             Query::Services(answer) => drop(answer.send(self.cluster.service_rows())),
             Query::Hosts(answer) => drop(answer.send(self.cluster.hosts())),
             Query::View(answer) => drop(answer.send(self.cluster.view(self.readiness.is_serving()))),
+            Query::Metrics(answer) => drop(answer.send(self.numbers())),
             Query::Readiness(answer) => drop(answer.send(self.readiness.waiting(self.missing()))),
+        }
+    }
+
+    fn numbers(&self) -> Numbers {
+        let status = self.hub.status();
+        Numbers {
+            is_ready: self.readiness.is_serving(),
+            registrations: self.shims.len(),
+            envoys: status.streams.len(),
+            is_in_sync: !status.streams.is_empty() && status.streams.iter().all(|stream| stream.in_sync),
+            resources: status.resources,
+            nacks: status.nack_count,
+            cluster: self.cluster.numbers(),
         }
     }
 

@@ -58,12 +58,13 @@ pub(crate) async fn run(
         .route("/api/v1/services", get(services))
         .route("/api/v1/hosts", get(hosts))
         .route("/api/v1/watch", get(watch::events))
+        .route("/metrics", get(metrics))
         .merge(sidecar::routes())
         .fallback(async || {
             error(
                 StatusCode::NOT_FOUND,
                 "no such page: see /api/v1/ports, /api/v1/services, /api/v1/hosts, /api/v1/envoy, /api/v1/watch, \
-                 /readyz, /healthz",
+                 /metrics, /readyz, /healthz",
             )
         })
         .layer(middleware::from_fn_with_state(api.clone(), check_host))
@@ -103,6 +104,17 @@ async fn envoy(State(api): State<Api>) -> Result<Json<admin_api::Envoy>, Respons
 async fn services(State(api): State<Api>) -> Result<Json<Vec<admin_api::Service>>, Response> {
     let rows = ask(&api, Query::Services).await?;
     Ok(Json(services_view::services(&rows)))
+}
+
+async fn metrics(State(api): State<Api>) -> Response {
+    let numbers = match ask(&api, Query::Metrics).await {
+        Ok(numbers) => numbers,
+        Err(response) => return response,
+    };
+    match crate::metrics::text(numbers) {
+        Ok(text) => ([(header::CONTENT_TYPE, crate::metrics::CONTENT_TYPE)], text).into_response(),
+        Err(reason) => error(StatusCode::INTERNAL_SERVER_ERROR, &reason.to_string()),
+    }
 }
 
 async fn hosts(State(api): State<Api>) -> Result<Json<Vec<admin_api::Host>>, Response> {

@@ -168,6 +168,29 @@ fn the_read_api_answers_health_readiness_and_envoy_and_checks_the_host_header() 
 }
 
 #[test]
+fn prometheus_is_told_how_many_shims_envoys_instances_and_hosts_there_are() {
+    let registrar = Registrar::start(&[]);
+    let mut shim = Shim::of(&registrar);
+    shim.hear();
+    shim.say(&register(18_084));
+    assert_eq!(shim.hear(), Some(FromRegistrar::Registered));
+    wait_until("ready", || registrar.get("/readyz", "localhost").0 == 200);
+    let (status, text) = registrar.get("/metrics", "localhost");
+    assert_eq!(status, 200, "{text}");
+    for line in [
+        "envoy_docker_shim_registrations 1",
+        "envoy_docker_shim_ready 1",
+        "envoy_docker_shim_envoy_streams 0",
+        "envoy_docker_shim_xds_nacks_total 0",
+        "envoy_docker_shim_instances{status=\"alive\"} 0",
+        "envoy_docker_shim_hosts{status=\"alive\"} 1",
+    ] {
+        assert!(text.lines().any(|own| own == line), "{line}: {text}");
+    }
+    assert_eq!(registrar.get("/metrics", "evil.example").0, 403);
+}
+
+#[test]
 fn a_configuration_that_makes_no_sense_is_refused_with_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let refused = command(&folder).args(["--default-proxy-mode", "shiny", "--check-config"]).output().unwrap();
