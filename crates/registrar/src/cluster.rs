@@ -7,6 +7,8 @@
 //!                                                     └────────▶ ServicePorts ◀────┘
 //! ```
 
+mod told;
+
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
@@ -26,11 +28,9 @@ use crate::event::Event;
 use crate::gossip_net::{GossipEvent, GossipNet};
 use crate::host::unix_ms;
 use crate::host_addresses;
-use crate::listeners::Target;
-use crate::metrics::ClusterNumbers;
 use crate::probe;
 use crate::static_services::StaticList;
-use crate::watch::{Audience, View};
+use crate::watch::Audience;
 
 /// How long the first announcement waits for the first round of checks: until then peers go on with what this
 /// host said in its last life.
@@ -38,9 +38,6 @@ const FIRST_CHECKS: Duration = Duration::from_secs(3);
 
 /// How long a host that leaves is still there for what is under way.
 const LEAVE_DRAIN: Duration = Duration::from_secs(1);
-
-/// The most problems of labels that a host is said to have.
-const LABEL_PROBLEMS_MAX: usize = 8;
 
 /// See the file's head.
 pub(crate) struct Cluster {
@@ -268,32 +265,6 @@ impl Cluster {
         }
     }
 
-    fn set_listeners(&self) {
-        let target = |(key, own): (&InstanceKey, &OwnInstance)| {
-            Some(Target::instance(&InstanceId { host: self.name.clone(), key: *key }, own.listener?))
-        };
-        let listeners: Vec<_> = self.announced.iter().filter_map(target).collect();
-        self.audience.listeners.send_if_modified(|known| {
-            let differs = *known != listeners;
-            *known = listeners;
-            differs
-        });
-    }
-
-    /// Has those who watch look again.
-    pub(crate) fn tell_audience(&self) {
-        self.audience.changed.notify_one();
-    }
-
-    /// Takes in how a listener fares.
-    pub(crate) fn listener_reported(&mut self, listener: String, problem: Option<String>) {
-        match problem {
-            Some(problem) => drop(self.listener_problems.insert(listener, problem)),
-            None => drop(self.listener_problems.remove(&listener)),
-        }
-        self.tell_audience();
-    }
-
     /// The first announcement waits until all is known that there is.
     fn announce(&mut self, docker_is_heard: bool, now: Instant) {
         let all_is_known = self.world_was_known && self.own.are_all_checked();
@@ -375,36 +346,6 @@ impl Cluster {
         self.services.rows()
     }
 
-    /// All that is told to those who watch. `is_whole`: the world is known.
-    pub(crate) fn view(&self, is_whole: bool) -> View {
-        View { services: self.service_rows(), hosts: self.hosts(), is_whole }
-    }
-
-    /// How much there is of everything.
-    pub(crate) fn numbers(&self) -> ClusterNumbers {
-        let rows = self.service_rows();
-        let all = rows.iter().flat_map(|row| &row.instances);
-        // One with several service ports stands in several rows.
-        let statuses: BTreeMap<_, _> =
-            all.map(|listed| ((&listed.host, listed.instance.key()), listed.instance.status)).collect();
-        let mut instances = BTreeMap::from(Status::ALL.map(|status| (status.as_str(), 0)));
-        for status in statuses.values() {
-            *instances.entry(status.as_str()).or_default() += 1;
-        }
-        let mut hosts = BTreeMap::from([("alive", 1), ("suspect", 0), ("down", 0)]);
-        for view in self.gossip.iter().flat_map(|(gossip, _)| gossip.hosts()) {
-            *hosts.entry(status_word(view.status)).or_default() += 1;
-        }
-        ClusterNumbers {
-            instances,
-            hosts,
-            checks_passed: self.checks.0,
-            checks_failed: self.checks.1,
-            failing_listeners: self.listener_problems.len(),
-            gossip: self.gossip.as_ref().map(|(gossip, _)| gossip.counters().clone()),
-        }
-    }
-
     /// Every host of the cluster, this one among them.
     pub(crate) fn hosts(&self) -> Vec<admin_api::Host> {
         let own = admin_api::Host {
@@ -439,15 +380,6 @@ impl Cluster {
             .chain(self.label_problems())
             .collect();
         (!problems.is_empty()).then(|| problems.join("; "))
-    }
-
-    /// What is wrong with the labels of this host's instances, as far as they are about the cluster.
-    fn label_problems(&self) -> Vec<String> {
-        let mut problems =
-            self.own.label_problems().map(|(key, problem)| format!("instance {}/{key}: {problem}", self.name));
-        let shown: Vec<_> = problems.by_ref().take(LABEL_PROBLEMS_MAX).collect();
-        let unsaid = problems.count();
-        shown.into_iter().chain((unsaid > 0).then(|| format!("and {unsaid} more problems of labels"))).collect()
     }
 
     /// Service ports are of no use at an address that leads elsewhere. Without service ports nobody misses it.
