@@ -102,6 +102,9 @@ pub struct Envoy {
     pub capture_reason: String,
     /// What should be mended about it, if anything.
     pub capture_problem: Option<String>,
+    /// Whether Envoy is to serve the ports that Docker publishes without a shim.
+    #[serde(default)]
+    pub capture_unproxied: bool,
     /// How many resources there are, by type: `clusters`, `endpoints`, `listeners`.
     pub resources: BTreeMap<String, usize>,
     /// How often Envoy rejected something since the registrar started.

@@ -29,6 +29,8 @@ const LOOK_SOON: Duration = Duration::from_millis(50);
 const LOOK_SOON_DIVERTING: Duration = Duration::from_secs(1);
 /// The table is repaired at most this often, in case something deletes it again and again.
 const REPAIR_AFTER: Duration = Duration::from_millis(100);
+/// How long after its last renewal the lease of unproxied ports is renewed.
+const RENEW_UNPROXIED_AFTER: Duration = Duration::from_secs(1);
 /// How long after a failure it is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -59,6 +61,8 @@ pub struct Capture {
     services: Option<BTreeSet<Element>>,
     too_many_services: bool,
     services_failure: Option<String>,
+    /// Whether Envoy was seen to take the connections of the unproxied ports since the last tick.
+    unproxied_are_confirmed: bool,
     touched: BTreeSet<Element>,
     /// Whether the whole table is to be compared with what is wanted, not what was touched alone.
     compare_all: bool,
@@ -89,6 +93,7 @@ impl Capture {
             services: None,
             too_many_services: false,
             services_failure: None,
+            unproxied_are_confirmed: false,
             touched: BTreeSet::new(),
             compare_all: true,
             too_many: false,
@@ -142,6 +147,36 @@ impl Capture {
         if let Some(element) = Element::of(port) {
             self.remove_element(element);
         }
+    }
+
+    /// One more published port, of those that Envoy does not listen on: its connections arrive at
+    /// [`crate::UNPROXIED_CATCH_PORT`] of the same address. As with [`Self::add`], only where ports are diverted at all.
+    ///
+    /// Whoever adds one must have seen that Envoy takes these connections, and go on to say so:
+    /// [`Self::confirm_unproxied`].
+    pub fn add_unproxied(&mut self, port: &PublishedPort) {
+        if let Some(element) = Element::of_unproxied(port) {
+            self.add_element(element);
+        }
+    }
+
+    /// One unproxied port less: Docker's own path serves it.
+    pub fn remove_unproxied(&mut self, port: &PublishedPort) {
+        if let Some(element) = Element::of_unproxied(port) {
+            self.remove_element(element);
+        }
+    }
+
+    /// Envoy was just seen to take the connections of the unproxied ports. Where that is not said again within
+    /// [`crate::UNPROXIED_LEASE`], Docker's own path serves them.
+    pub fn confirm_unproxied(&mut self) {
+        self.unproxied_are_confirmed = true;
+    }
+
+    /// Whether the unproxied ports that were added are Envoy's now, as far as the kernel has been told.
+    #[must_use]
+    pub fn has_unproxied(&self) -> bool {
+        self.choice.mode == Mode::Divert && self.failure.is_none() && self.table.unproxied_leased_at().is_some()
     }
 
     /// All service ports that are to be captured, each at each service address, in place of those that were. Only what
@@ -328,7 +363,18 @@ impl Capture {
                 result => result?,
             }
         }
-        Ok(())
+        self.renew_unproxied(now)
+    }
+
+    fn renew_unproxied(&mut self, now: Instant) -> Result<(), NetfilterError> {
+        let is_confirmed = std::mem::take(&mut self.unproxied_are_confirmed);
+        let is_due = self.table.unproxied_leased_at().is_none_or(|leased| leased + RENEW_UNPROXIED_AFTER <= now);
+        match &self.socket {
+            Ok(socket) if is_confirmed && is_due && self.table.is_present() => {
+                self.table.renew_unproxied_lease(socket, now)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn has_services(&self) -> bool {

@@ -15,7 +15,8 @@ mod nft_type {
     pub(super) const PART_BITS: u32 = 6;
 }
 
-/// A set of published ports or of service ports. The `any` ones hold ports, the others addresses and ports.
+/// A set of published ports or of service ports. The `any` ones hold ports, the others addresses and ports. Those of
+/// unproxied ports hold published ports, too: those that are held by no shim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Set {
     Any4,
@@ -24,12 +25,27 @@ pub(crate) enum Set {
     One6,
     Service4,
     Service6,
+    UnproxiedAny4,
+    UnproxiedAny6,
+    UnproxiedOne4,
+    UnproxiedOne6,
 }
 
 impl Set {
     /// In the order of their rules. Service ports come first: at a service address they are meant, even where a port of
-    /// the same number is published on any address.
-    pub(crate) const ALL: [Self; 6] = [Self::Service4, Self::Service6, Self::Any4, Self::Any6, Self::One4, Self::One6];
+    /// the same number is published on any address. Unproxied ports come last: a registered port beats them.
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Service4,
+        Self::Service6,
+        Self::Any4,
+        Self::Any6,
+        Self::One4,
+        Self::One6,
+        Self::UnproxiedAny4,
+        Self::UnproxiedAny6,
+        Self::UnproxiedOne4,
+        Self::UnproxiedOne6,
+    ];
 
     pub(crate) const fn name(self) -> &'static CStr {
         match self {
@@ -39,39 +55,56 @@ impl Set {
             Self::One6 => c"one6",
             Self::Service4 => c"service4",
             Self::Service6 => c"service6",
+            Self::UnproxiedAny4 => c"unproxied_any4",
+            Self::UnproxiedAny6 => c"unproxied_any6",
+            Self::UnproxiedOne4 => c"unproxied_one4",
+            Self::UnproxiedOne6 => c"unproxied_one6",
         }
     }
 
     pub(crate) const fn is_ipv4(self) -> bool {
-        matches!(self, Self::Any4 | Self::One4 | Self::Service4)
+        matches!(self, Self::Any4 | Self::One4 | Self::Service4 | Self::UnproxiedAny4 | Self::UnproxiedOne4)
     }
 
     /// Whether the address is part of the key.
     pub(crate) const fn has_address(self) -> bool {
-        !matches!(self, Self::Any4 | Self::Any6)
+        !matches!(self, Self::Any4 | Self::Any6 | Self::UnproxiedAny4 | Self::UnproxiedAny6)
     }
 
-    /// Whether it holds service ports.
-    pub(crate) const fn is_of_services(self) -> bool {
-        matches!(self, Self::Service4 | Self::Service6)
+    /// What kind of elements it holds.
+    pub(crate) const fn kind(self) -> Kind {
+        match self {
+            Self::Any4 | Self::Any6 | Self::One4 | Self::One6 => Kind::Port,
+            Self::Service4 | Self::Service6 => Kind::Service,
+            Self::UnproxiedAny4 | Self::UnproxiedAny6 | Self::UnproxiedOne4 | Self::UnproxiedOne6 => Kind::Unproxied,
+        }
     }
 
     pub(crate) const fn key_type(self) -> u32 {
-        match self {
-            Self::Any4 | Self::Any6 => nft_type::INET_SERVICE,
-            Self::One4 | Self::Service4 => nft_type::IPV4_ADDRESS << nft_type::PART_BITS | nft_type::INET_SERVICE,
-            Self::One6 | Self::Service6 => nft_type::IPV6_ADDRESS << nft_type::PART_BITS | nft_type::INET_SERVICE,
-        }
+        let address = if self.is_ipv4() { nft_type::IPV4_ADDRESS } else { nft_type::IPV6_ADDRESS };
+        let address = if self.has_address() { address << nft_type::PART_BITS } else { 0 };
+        address | nft_type::INET_SERVICE
     }
 
     /// In bytes; each part of a concatenation is padded to 4.
     pub(crate) const fn key_length(self) -> usize {
-        match self {
-            Self::Any4 | Self::Any6 => 2,
-            Self::One4 | Self::Service4 => 4 + 4,
-            Self::One6 | Self::Service6 => 16 + 4,
+        match (self.has_address(), self.is_ipv4()) {
+            (false, _) => 2,
+            (true, true) => 4 + 4,
+            (true, false) => 16 + 4,
         }
     }
+}
+
+/// What an element stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Kind {
+    /// A published port whose connections are brought to the sockets on the port itself.
+    Port,
+    /// A published port whose connections are brought to Envoy, which does not listen on it.
+    Unproxied,
+    /// A service port.
+    Service,
 }
 
 /// One published TCP port or one service port at one address, as the kernel is told of it.
@@ -80,36 +113,45 @@ pub(crate) struct Element {
     /// The unspecified address stands for any of its family.
     address: IpAddr,
     port: u16,
-    is_service: bool,
+    kind: Kind,
 }
 
 impl Element {
     /// `None` where there is nothing to divert: only TCP is shared with Envoy.
     pub(crate) fn of(published: &PublishedPort) -> Option<Self> {
         let address = published.address.to_canonical();
-        let element = Self { address, port: published.port, is_service: false };
+        let element = Self { address, port: published.port, kind: Kind::Port };
         (published.protocol == Protocol::Tcp && published.port != 0).then_some(element)
+    }
+
+    /// The same for a port that Envoy does not listen on.
+    pub(crate) fn of_unproxied(published: &PublishedPort) -> Option<Self> {
+        Self::of(published).map(|element| Self { kind: Kind::Unproxied, ..element })
     }
 
     /// A service port at one service address; `None` where no connection can be meant for it.
     pub(crate) fn of_service(address: IpAddr, port: u16) -> Option<Self> {
         let address = address.to_canonical();
         let is_one = !address.is_unspecified() && !address.is_multicast();
-        (is_one && port != 0).then_some(Self { address, port, is_service: true })
+        (is_one && port != 0).then_some(Self { address, port, kind: Kind::Service })
     }
 
-    pub(crate) const fn is_service(&self) -> bool {
-        self.is_service
+    pub(crate) const fn kind(&self) -> Kind {
+        self.kind
     }
 
     pub(crate) const fn set(&self) -> Set {
-        match (self.address, self.address.is_unspecified()) {
-            (IpAddr::V4(_), _) if self.is_service => Set::Service4,
-            (IpAddr::V6(_), _) if self.is_service => Set::Service6,
-            (IpAddr::V4(_), true) => Set::Any4,
-            (IpAddr::V6(_), true) => Set::Any6,
-            (IpAddr::V4(_), false) => Set::One4,
-            (IpAddr::V6(_), false) => Set::One6,
+        match (self.kind, self.address, self.address.is_unspecified()) {
+            (Kind::Service, IpAddr::V4(_), _) => Set::Service4,
+            (Kind::Service, IpAddr::V6(_), _) => Set::Service6,
+            (Kind::Port, IpAddr::V4(_), true) => Set::Any4,
+            (Kind::Port, IpAddr::V6(_), true) => Set::Any6,
+            (Kind::Port, IpAddr::V4(_), false) => Set::One4,
+            (Kind::Port, IpAddr::V6(_), false) => Set::One6,
+            (Kind::Unproxied, IpAddr::V4(_), true) => Set::UnproxiedAny4,
+            (Kind::Unproxied, IpAddr::V6(_), true) => Set::UnproxiedAny6,
+            (Kind::Unproxied, IpAddr::V4(_), false) => Set::UnproxiedOne4,
+            (Kind::Unproxied, IpAddr::V6(_), false) => Set::UnproxiedOne6,
         }
     }
 
@@ -138,14 +180,14 @@ impl Element {
         }
         let address_length = set.key_length().saturating_sub(4);
         let (address, port) = if set.has_address() { key.split_at(address_length) } else { (&[][..], key) };
-        let address = match set {
-            Set::Any4 => Ipv4Addr::UNSPECIFIED.into(),
-            Set::Any6 => Ipv6Addr::UNSPECIFIED.into(),
-            Set::One4 | Set::Service4 => IpAddr::from(<[u8; 4]>::try_from(address).ok()?),
-            Set::One6 | Set::Service6 => IpAddr::from(<[u8; 16]>::try_from(address).ok()?),
+        let address = match (set.has_address(), set.is_ipv4()) {
+            (false, true) => Ipv4Addr::UNSPECIFIED.into(),
+            (false, false) => Ipv6Addr::UNSPECIFIED.into(),
+            (true, true) => IpAddr::from(<[u8; 4]>::try_from(address).ok()?),
+            (true, false) => IpAddr::from(<[u8; 16]>::try_from(address).ok()?),
         };
         let port = u16::from_be_bytes(*port.first_chunk()?);
-        Some(Self { address, port, is_service: set.is_of_services() })
+        Some(Self { address, port, kind: set.kind() })
     }
 }
 
@@ -181,7 +223,9 @@ mod tests {
     fn every_key_reads_back_as_its_element() {
         for address in ["0.0.0.0", "::", "127.0.0.1", "fd00::1"] {
             let element = element(address, Protocol::Tcp).unwrap();
-            assert_eq!(Element::from_key(element.set(), &element.key()), Some(element));
+            for element in [element, Element { kind: Kind::Unproxied, ..element }] {
+                assert_eq!(Element::from_key(element.set(), &element.key()), Some(element));
+            }
         }
     }
 

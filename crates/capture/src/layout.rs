@@ -11,11 +11,15 @@ use netlink_bindings::utils::push_header;
 use nix::libc;
 
 use crate::batch::Batch;
-use crate::element::{Element, Set};
+use crate::element::{Element, Kind, Set};
 
 /// Where connections to service ports are sent: the port of the one listener of Envoy's that takes them all. Above
 /// 1024, so that Envoy may be an ordinary user. The rules change with it, and so must `COMMENT`.
 pub const CATCH_PORT: u16 = 15001;
+
+/// Where connections to unproxied ports are sent, as those to service ports to [`CATCH_PORT`]. Another port, as Envoy
+/// listens on it at any address, and there whoever stands in for Envoy at service addresses may listen on the first.
+pub const UNPROXIED_CATCH_PORT: u16 = 15002;
 
 /// The name of our table, of family `inet`. Nothing outside it is ever changed.
 pub(crate) const TABLE: &CStr = c"envoy-docker-shim";
@@ -24,27 +28,35 @@ pub(crate) const TABLE: &CStr = c"envoy-docker-shim";
 /// be held up; short enough that a host whose registrar is gone for good returns to Docker's own path by itself.
 pub const LEASE: Duration = Duration::from_secs(60);
 
+/// The same for the rules for unproxied ports alone: without a registrar nobody would notice that Envoy is gone, and
+/// what they are sent to listens nowhere else. Docker's own path serves after that.
+pub const UNPROXIED_LEASE: Duration = Duration::from_secs(3);
+
 /// Ahead of Docker's DNAT, which is at -100 with both of its back ends. Of all chains of type nat, the first one
 /// that translates a connection is the last one that is asked.
 pub(crate) const PRIORITY: i32 = -110;
 
 /// The set with the one element that all rules ask for.
 pub(crate) const LEASE_SET: &CStr = c"lease";
+/// The set with the one element that the rules for unproxied ports ask for, too.
+pub(crate) const UNPROXIED_LEASE_SET: &CStr = c"unproxied_lease";
 /// nft's number of the type `inet_proto`.
 const INET_PROTOCOL: u32 = 12;
 const LEASE_KEY: &[u8] = &[libc::IPPROTO_TCP as u8];
 
 const DIVERT_CHAIN: &CStr = c"divert";
+const UNPROXIED_CHAIN: &CStr = c"unproxied";
+const PREROUTING_CHAIN: &CStr = c"prerouting";
 /// The chains that packets enter, and their hooks.
 pub(crate) const HOOKED_CHAINS: [(&CStr, u32); 2] =
-    [(c"prerouting", libc::NF_INET_PRE_ROUTING as u32), (c"output", libc::NF_INET_LOCAL_OUT as u32)];
+    [(PREROUTING_CHAIN, libc::NF_INET_PRE_ROUTING as u32), (c"output", libc::NF_INET_LOCAL_OUT as u32)];
 
 /// Elements in one message: a list may have 64 KiB, and one element takes at most 32 bytes.
 const ELEMENTS_PER_MESSAGE: usize = 1000;
 
 /// Every rule carries this as its comment. It changes with the rules, so that a registrar of another version knows
 /// a table that it has to replace.
-const COMMENT: &[u8] = b"Envoy Docker Shim, layout 2";
+const COMMENT: &[u8] = b"Envoy Docker Shim, layout 3";
 
 const REGISTER_1: u32 = libc::NFT_REG_1 as u32;
 const REGISTER_2: u32 = libc::NFT_REG_2 as u32;
@@ -69,6 +81,11 @@ const FIB_DESTINATION: u32 = 1 << 1;
 /// `NF_NAT_RANGE_PROTO_SPECIFIED`
 const NAT_HAS_PORT: u32 = 1 << 1;
 
+/// Offset of the destination address in IPv4's header.
+const IPV4_DESTINATION: u32 = 16;
+/// The first byte of all of IPv4's loopback addresses.
+const IPV4_LOOPBACK: u8 = 127;
+
 /// Offset of the destination port in TCP's header.
 const DESTINATION_PORT: u32 = 2;
 
@@ -82,13 +99,19 @@ pub(crate) fn build<'a>(elements: impl IntoIterator<Item = &'a Element>) -> Batc
     for set in Set::ALL {
         new_set(&mut batch, set);
     }
-    new_lease_set(&mut batch);
+    new_lease_set(&mut batch, LEASE_SET, LEASE, 1);
+    new_lease_set(&mut batch, UNPROXIED_LEASE_SET, UNPROXIED_LEASE, 2);
+    new_chain(&mut batch, UNPROXIED_CHAIN, None);
     new_chain(&mut batch, DIVERT_CHAIN, None);
     for set in Set::ALL {
         divert_rule(&mut batch, set);
     }
+    unproxied_rule(&mut batch);
     for (chain, hook) in HOOKED_CHAINS {
         new_chain(&mut batch, chain, Some(hook));
+        if chain == PREROUTING_CHAIN {
+            loopback_rule(&mut batch, chain);
+        }
         entrance_rule(&mut batch, chain);
     }
     add_elements(&mut batch, elements);
@@ -113,11 +136,22 @@ pub(crate) fn delete(batch: &mut Batch) {
     batch.delete_table("removal of table envoy-docker-shim", |table| drop(table.push_name(TABLE)));
 }
 
-/// Starts the lease anew, whether it ran out or not. To "add" an element that is there would refresh nothing.
+/// Starts the lease anew, whether it ran out or not.
 pub(crate) fn renew_lease(batch: &mut Batch) {
-    batch.delete_elements("flush of set lease", |list| drop(list.push_table(TABLE).push_set(LEASE_SET)));
-    batch.new_elements("the lease", |list| {
-        let elements = list.push_table(TABLE).push_set(LEASE_SET).nested_elements();
+    renew(batch, LEASE_SET);
+}
+
+/// The same for the lease of unproxied ports.
+pub(crate) fn renew_unproxied_lease(batch: &mut Batch) {
+    renew(batch, UNPROXIED_LEASE_SET);
+}
+
+/// To "add" an element that is there would refresh nothing.
+fn renew(batch: &mut Batch, set: &CStr) {
+    let name = set.to_string_lossy();
+    batch.delete_elements(&format!("flush of set {name}"), |list| drop(list.push_table(TABLE).push_set(set)));
+    batch.new_elements(&format!("the one element of set {name}"), |list| {
+        let elements = list.push_table(TABLE).push_set(set).nested_elements();
         drop(elements.nested_elem().nested_key().push_value(LEASE_KEY).end_nested().end_nested().end_nested());
     });
 }
@@ -176,12 +210,13 @@ fn new_set(batch: &mut Batch, set: Set) {
     });
 }
 
-fn new_lease_set(batch: &mut Batch) {
-    batch.new_set("set lease (elements with a timeout)", |attributes| {
-        let attributes = attributes.push_table(TABLE).push_name(LEASE_SET).push_flags(libc::NFT_SET_TIMEOUT as u32);
+/// `number`: which of these sets it is, from 1.
+fn new_lease_set(batch: &mut Batch, name: &CStr, lease: Duration, number: u32) {
+    batch.new_set(&format!("set {} (elements with a timeout)", name.to_string_lossy()), |attributes| {
+        let attributes = attributes.push_table(TABLE).push_name(name).push_flags(libc::NFT_SET_TIMEOUT as u32);
         let attributes = attributes.push_key_type(INET_PROTOCOL).push_key_len(LEASE_KEY.len() as u32);
-        let mut attributes = attributes.push_id(Set::ALL.len() as u32 + 1);
-        push_attribute(&mut attributes, SET_TIMEOUT, &(LEASE.as_millis() as u64).to_be_bytes());
+        let mut attributes = attributes.push_id(Set::ALL.len() as u32 + number);
+        push_attribute(&mut attributes, SET_TIMEOUT, &(lease.as_millis() as u64).to_be_bytes());
     });
 }
 
@@ -208,22 +243,56 @@ fn entrance_rule(batch: &mut Batch, chain: &CStr) {
         let list = fib.push_flags(FIB_DESTINATION).end_nested().end_nested();
         let list = compare(list, &u32::from(libc::RTN_LOCAL).to_ne_bytes());
         let list = load_meta(list, libc::NFT_META_L4PROTO);
-        let list = look_up(list, LEASE_SET);
-        let jump = list.nested_elem().nested_data_immediate().push_dreg(libc::NFT_REG_VERDICT as u32).nested_data();
-        let jump = jump.nested_verdict().push_code(libc::NFT_JUMP as u32).push_chain(DIVERT_CHAIN);
-        jump.end_nested().end_nested().end_nested().end_nested()
+        jump(look_up(list, LEASE_SET), DIVERT_CHAIN)
     });
 }
 
+/// `meta l4proto @unproxied_lease jump unproxied`: the unproxied ports, as long as their own lease lasts.
+fn unproxied_rule(batch: &mut Batch) {
+    new_rule(batch, "rule for unproxied ports (lookup in a set with timeouts, jump)", DIVERT_CHAIN, |list| {
+        jump(look_up(load_meta(list, libc::NFT_META_L4PROTO), UNPROXIED_LEASE_SET), UNPROXIED_CHAIN)
+    });
+}
+
+/// `ip daddr 127.0.0.0/8 return`: what this host itself sends there has passed the chain `output`. What comes from
+/// elsewhere, where route_localnet lets it in (dockerd sets that for its bridges without its userland proxy), is none
+/// of ours: a port of a loopback address is this host's alone. The kernel lets nobody in for `::1`.
+fn loopback_rule(batch: &mut Batch, chain: &CStr) {
+    new_rule(batch, "rule for loopback addresses (return)", chain, |list| {
+        let list = compare(load_meta(list, libc::NFT_META_NFPROTO), &[libc::NFPROTO_IPV4 as u8]);
+        let list = load_payload(list, libc::NFT_PAYLOAD_NETWORK_HEADER, IPV4_DESTINATION, 1, REGISTER_1);
+        let list = compare(list, &[IPV4_LOOPBACK]);
+        let verdict = list.nested_elem().nested_data_immediate().push_dreg(libc::NFT_REG_VERDICT as u32).nested_data();
+        let verdict = verdict.nested_verdict().push_code(libc::NFT_RETURN as u32);
+        verdict.end_nested().end_nested().end_nested().end_nested()
+    });
+}
+
+fn jump<'a>(list: Expressions<'a>, chain: &CStr) -> Expressions<'a> {
+    let jump = list.nested_elem().nested_data_immediate().push_dreg(libc::NFT_REG_VERDICT as u32).nested_data();
+    let jump = jump.nested_verdict().push_code(libc::NFT_JUMP as u32).push_chain(chain);
+    jump.end_nested().end_nested().end_nested().end_nested()
+}
+
+/// Where the rule for this set stands.
+fn chain_of(set: Set) -> &'static CStr {
+    if set.kind() == Kind::Unproxied { UNPROXIED_CHAIN } else { DIVERT_CHAIN }
+}
+
 /// `meta nfproto ipv4 meta l4proto tcp tcp dport @any4 dnat to :tcp dport`, and so for each set. Those of services end
-/// in `dnat to :15001`: the port alone is translated, and the kernel tells Envoy which it was.
+/// in `dnat to :15001`, those of unproxied ports in `dnat to :15002`: the port alone is translated, and the kernel
+/// tells Envoy which it was.
 fn divert_rule(batch: &mut Batch, set: Set) {
-    new_rule(batch, &format!("rule for set {set:?} (DNAT)"), DIVERT_CHAIN, |list| {
+    new_rule(batch, &format!("rule for set {set:?} (DNAT)"), chain_of(set), |list| {
         let family = if set.is_ipv4() { libc::NFPROTO_IPV4 } else { libc::NFPROTO_IPV6 };
         let list = compare(load_meta(list, libc::NFT_META_NFPROTO), &[family as u8]);
         let list = compare(load_meta(list, libc::NFT_META_L4PROTO), &[libc::IPPROTO_TCP as u8]);
         let list = look_up(load_key(list, set), set.name());
-        let list = if set.is_of_services() { load_catch_port(list) } else { load_port(list, REGISTER_1) };
+        let list = match set.kind() {
+            Kind::Port => load_port(list, REGISTER_1),
+            Kind::Service => load_number(list, CATCH_PORT),
+            Kind::Unproxied => load_number(list, UNPROXIED_CATCH_PORT),
+        };
         let nat = list.nested_elem().nested_data_nat().push_type(libc::NFT_NAT_DNAT as u32).push_family(family as u32);
         let nat = nat.push_reg_proto_min(REGISTER_1).push_flags(NAT_HAS_PORT);
         nat.end_nested().end_nested()
@@ -269,10 +338,10 @@ fn push_attribute(attributes: &mut impl Pusher, kind: u16, value: &[u8]) {
 /// Puts what the set's keys are made of into the registers from 1 on.
 fn load_key(list: Expressions<'_>, set: Set) -> Expressions<'_> {
     let network = libc::NFT_PAYLOAD_NETWORK_HEADER;
-    match set {
-        Set::Any4 | Set::Any6 => load_port(list, REGISTER_1),
-        Set::One4 | Set::Service4 => load_port(load_payload(list, network, 16, 4, REGISTER_1), REGISTER_1_SECOND),
-        Set::One6 | Set::Service6 => load_port(load_payload(list, network, 24, 16, REGISTER_1), REGISTER_2),
+    match (set.has_address(), set.is_ipv4()) {
+        (false, _) => load_port(list, REGISTER_1),
+        (true, true) => load_port(load_payload(list, network, IPV4_DESTINATION, 4, REGISTER_1), REGISTER_1_SECOND),
+        (true, false) => load_port(load_payload(list, network, 24, 16, REGISTER_1), REGISTER_2),
     }
 }
 
@@ -280,9 +349,9 @@ fn load_port(list: Expressions<'_>, register: u32) -> Expressions<'_> {
     load_payload(list, libc::NFT_PAYLOAD_TRANSPORT_HEADER, DESTINATION_PORT, 2, register)
 }
 
-fn load_catch_port(list: Expressions<'_>) -> Expressions<'_> {
+fn load_number(list: Expressions<'_>, port: u16) -> Expressions<'_> {
     let immediate = list.nested_elem().nested_data_immediate().push_dreg(REGISTER_1).nested_data();
-    immediate.push_value(&CATCH_PORT.to_be_bytes()).end_nested().end_nested().end_nested()
+    immediate.push_value(&port.to_be_bytes()).end_nested().end_nested().end_nested()
 }
 
 fn load_payload(list: Expressions<'_>, base: libc::c_int, offset: u32, length: u32, register: u32) -> Expressions<'_> {
@@ -300,7 +369,9 @@ pub(crate) fn rule_user_data() -> Vec<u8> {
 
 /// How many rules each chain has.
 pub(crate) fn rule_counts() -> Vec<(&'static CStr, usize)> {
-    let mut counts = vec![(DIVERT_CHAIN, Set::ALL.len())];
-    counts.extend(HOOKED_CHAINS.map(|(chain, _)| (chain, 1)));
+    let in_chain = |chain| Set::ALL.into_iter().filter(|set| chain_of(*set) == chain).count();
+    // One more for the jump to the unproxied ports, and one for loopback addresses.
+    let mut counts = vec![(DIVERT_CHAIN, in_chain(DIVERT_CHAIN) + 1), (UNPROXIED_CHAIN, in_chain(UNPROXIED_CHAIN))];
+    counts.extend(HOOKED_CHAINS.map(|(chain, _)| (chain, 1 + usize::from(chain == PREROUTING_CHAIN))));
     counts
 }

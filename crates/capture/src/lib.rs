@@ -6,7 +6,8 @@
 //! translated, Docker's rules are not asked any more, and the packet comes to whoever listens on the port. See
 //! `docs/capture.md`.
 //!
-//! Connections to a service port at a service address get a DNAT to one port of Envoy's, in the same table.
+//! Connections to a service port at a service address get a DNAT to one port of Envoy's, in the same table. So do those
+//! to unproxied ports: published ports that no shim holds, and Envoy can't listen on.
 //!
 //! The table has an effect only while its lease lasts, which the registrar renews. Whether there is a table at all
 //! is decided in [`mod@choice`] from what Docker's rules really do. Deliberately absent: what Envoy does with a
@@ -40,6 +41,6 @@ pub use address::AssignedAddress;
 pub use capture::Capture;
 pub use choice::{Asked, Choice, Mode};
 pub use docker_rules::{Backend, DockerRules};
-pub use layout::{CATCH_PORT, LEASE};
+pub use layout::{CATCH_PORT, LEASE, UNPROXIED_CATCH_PORT, UNPROXIED_LEASE};
 pub use socket::NetfilterError;
 pub use watch::{Notice, Watch};

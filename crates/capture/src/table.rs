@@ -6,7 +6,7 @@ use std::time::Instant;
 use nix::errno::Errno;
 
 use crate::batch::Batch;
-use crate::element::Element;
+use crate::element::{Element, Kind};
 use crate::layout;
 use crate::read_back::{self, Found};
 use crate::socket::{NetfilterError, NetfilterSocket};
@@ -58,7 +58,7 @@ impl<'a> Wanted<'a> {
         Self { ports: Part::These(&NONE), services: Part::These(&NONE), is_final: true };
 
     const fn part(&self, element: &Element) -> Part<'a> {
-        if element.is_service() { self.services } else { self.ports }
+        if matches!(element.kind(), Kind::Service) { self.services } else { self.ports }
     }
 
     fn named(&self) -> impl Iterator<Item = &'a Element> + use<'a> {
@@ -127,6 +127,8 @@ pub(crate) struct Table {
     known: Known,
     /// When the lease began last, if there is a table of our making.
     leased_at: Option<Instant>,
+    /// The same for the lease of unproxied ports.
+    unproxied_leased_at: Option<Instant>,
     /// Whether connections may be under way that were captured. Where no chain of type nat is left, the kernel stops
     /// translating those, and they would hang: so an empty table stays.
     has_captured: bool,
@@ -134,7 +136,7 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) const fn new() -> Self {
-        Self { known: Known::Nothing, leased_at: None, has_captured: false }
+        Self { known: Known::Nothing, leased_at: None, unproxied_leased_at: None, has_captured: false }
     }
 
     /// Somebody else changed it.
@@ -185,12 +187,12 @@ impl Table {
         result
     }
 
-    /// Remembers that there are service ports. Of a table that is known already, only the touched can be new.
+    /// Remembers that there are elements whose connections get another port. Of a table that is known already, only the touched can be new.
     fn note_captures(&mut self, touched: Option<&BTreeSet<Element>>) {
         if let (Known::Present(present), false) = (&self.known, self.has_captured) {
             self.has_captured = match touched {
-                Some(touched) => touched.iter().any(|element| element.is_service() && present.contains(element)),
-                None => present.iter().any(Element::is_service),
+                Some(touched) => touched.iter().any(|element| is_caught(element) && present.contains(element)),
+                None => present.iter().any(is_caught),
             };
         }
     }
@@ -210,12 +212,14 @@ impl Table {
                 socket.transact(batch)?;
                 self.known = Known::Absent;
                 self.leased_at = None;
+                self.unproxied_leased_at = None;
             }
             Step::Build => {
                 let elements: BTreeSet<_> = wanted.named().copied().collect();
                 socket.transact(layout::build(&elements))?;
                 self.known = Known::Present(elements);
                 self.leased_at = Some(now);
+                self.unproxied_leased_at = None;
             }
             Step::Change { add, remove } => {
                 let mut batch = Batch::new();
@@ -235,15 +239,37 @@ impl Table {
 
     /// Starts the lease anew; there must be a table.
     pub(crate) fn renew_lease(&mut self, socket: &NetfilterSocket, now: Instant) -> Result<(), NetfilterError> {
-        let mut batch = Batch::new();
-        layout::renew_lease(&mut batch);
-        let result = socket.transact(batch);
-        match result {
-            Ok(()) => self.leased_at = Some(now),
-            Err(_) => self.doubt(),
-        }
-        result
+        self.renew(socket, layout::renew_lease)?;
+        self.leased_at = Some(now);
+        Ok(())
     }
+
+    /// When the lease of unproxied ports began last; as [`Self::leased_at`].
+    pub(crate) const fn unproxied_leased_at(&self) -> Option<Instant> {
+        self.unproxied_leased_at
+    }
+
+    /// As [`Self::renew_lease`], for the lease of unproxied ports.
+    pub(crate) fn renew_unproxied_lease(
+        &mut self,
+        socket: &NetfilterSocket,
+        now: Instant,
+    ) -> Result<(), NetfilterError> {
+        self.renew(socket, layout::renew_unproxied_lease)?;
+        self.unproxied_leased_at = Some(now);
+        Ok(())
+    }
+
+    fn renew(&mut self, socket: &NetfilterSocket, fill: impl FnOnce(&mut Batch)) -> Result<(), NetfilterError> {
+        let mut batch = Batch::new();
+        fill(&mut batch);
+        socket.transact(batch).inspect_err(|_| self.doubt())
+    }
+}
+
+/// Whether its connections get another port.
+fn is_caught(element: &Element) -> bool {
+    element.kind() != Kind::Port
 }
 
 #[cfg(test)]

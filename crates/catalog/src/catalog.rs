@@ -1,12 +1,12 @@
 //! The catalogue of this host: who claims which port, and what follows for Envoy.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use model::labels::{Defaults, PortMeaning};
-use model::{ContainerId, Protocol, ProxiedPort, PublishedPort};
+use model::{ContainerId, Protocol, ProxiedPort, ProxyMode, PublishedPort};
 
 use crate::docker_listing::{DockerListing, ListedContainer, ListedPort};
 use crate::registration::{Claim, Container, RELEASE_HOLD, Registration, RegistrationId};
@@ -27,6 +27,8 @@ pub struct Changes {
     pub envoy: Vec<PortChange>,
     /// Which ports' traffic is to be brought to their sockets from now on (true), or no longer.
     pub captured: Vec<(PublishedPort, bool)>,
+    /// Which unproxied ports' traffic is to be brought to Envoy from now on (true), or no longer.
+    pub caught: Vec<(PublishedPort, bool)>,
 }
 
 /// A question for Docker: which containers have these addresses?
@@ -56,6 +58,8 @@ pub struct PortRow {
     pub registration: Option<Registration>,
     /// Whether Envoy is meant to serve the port.
     pub wanted_in_envoy: bool,
+    /// Whether it is meant to do so although no shim ever held the port. See [`Catalog::with_unproxied`].
+    pub is_unproxied: bool,
     /// All that is wrong, in words for the operator.
     pub problems: Vec<String>,
 }
@@ -85,6 +89,13 @@ pub struct Catalog {
     listing: DockerListing,
     served: HashMap<PublishedPort, ProxiedPort>,
     captured: BTreeSet<PublishedPort>,
+    /// Whether Envoy is to serve the ports that Docker publishes without a shim.
+    serves_unproxied: bool,
+    /// Ports that Docker still lists although their shims were told to stop: their containers are about to.
+    stopping: BTreeSet<PublishedPort>,
+    /// The unproxied ports that Envoy would take connections for now.
+    ready: BTreeSet<PublishedPort>,
+    caught: BTreeSet<PublishedPort>,
     touched: BTreeSet<PublishedPort>,
 }
 
@@ -93,6 +104,13 @@ impl Catalog {
     #[must_use]
     pub fn new(defaults: Defaults) -> Self {
         Self { defaults, ..Self::default() }
+    }
+
+    /// Whether Envoy is to serve the TCP ports that Docker publishes and no shim holds, too. Their way back is Docker's
+    /// own path, so their traffic is brought to Envoy only while it is said to be ready: [`Self::set_ready`].
+    #[must_use]
+    pub fn with_unproxied(self, serves_unproxied: bool) -> Self {
+        Self { serves_unproxied, ..self }
     }
 
     /// A shim claims its port, or announces the same again.
@@ -112,6 +130,7 @@ impl Catalog {
         }
         self.unjoined.entry(registration.container.ip()).or_default().insert(id);
         self.orphans.remove(&published);
+        self.stopping.remove(&published);
         self.claims_made += 1;
         self.claims.insert(id, Claim::new(registration, self.claims_made));
         self.claimants.entry(published).or_default().push(id);
@@ -131,6 +150,9 @@ impl Catalog {
             claimants.retain(|other| *other != id);
             if claimants.is_empty() {
                 self.claimants.remove(&published);
+                if claim.released_until.is_some() && self.listing.publisher_of(&published).is_some() {
+                    self.stopping.insert(published);
+                }
                 self.keep_if_killed(claim);
             }
         }
@@ -216,19 +238,29 @@ impl Catalog {
 
     /// Docker's whole listing of running containers.
     pub fn docker_listed_all(&mut self, listed: Vec<ListedContainer>) {
-        self.listing.replace_all(listed);
-        self.check_orphans();
+        let touched = self.listing.replace_all(listed);
+        self.listing_changed(touched);
     }
 
     /// Docker's listing of one container that runs, or runs otherwise than before.
     pub fn docker_listed(&mut self, listed: ListedContainer) {
-        self.listing.replace(listed);
-        self.check_orphans();
+        let touched = self.listing.replace(listed);
+        self.listing_changed(touched);
     }
 
     /// Docker says that the container runs no longer.
     pub fn docker_stopped(&mut self, id: &ContainerId) {
-        self.listing.remove(id);
+        let touched = self.listing.remove(id);
+        self.listing_changed(touched);
+    }
+
+    fn listing_changed(&mut self, ports: impl IntoIterator<Item = PublishedPort>) {
+        for port in ports {
+            self.stopping.remove(&port);
+            if self.serves_unproxied {
+                self.touched.insert(port);
+            }
+        }
         self.check_orphans();
     }
 
@@ -250,9 +282,11 @@ impl Catalog {
             } else if self.shimless.remove(&port) {
                 self.listening.remove(&port);
             }
+            let is_unproxied = proxied.as_ref().is_some_and(|proxied| !proxied.is_bound);
+            let caught = is_unproxied && self.ready.contains(&port);
             changes.envoy.extend(self.change_for_envoy(port, proxied));
-            let differs = if captured { self.captured.insert(port) } else { self.captured.remove(&port) };
-            changes.captured.extend(differs.then_some((port, captured)));
+            changes.captured.extend(change(&mut self.captured, port, captured));
+            changes.caught.extend(change(&mut self.caught, port, caught));
         }
         changes
     }
@@ -268,9 +302,43 @@ impl Catalog {
         self.served.get(port)
     }
 
-    /// The ports that Envoy serves alone.
+    /// The ports that Envoy serves alone, on a socket of its own.
     pub fn shimless_ports(&self) -> impl Iterator<Item = PublishedPort> {
-        self.shimless.iter().copied()
+        self.served_alone(true)
+    }
+
+    /// The ports that Envoy serves although no shim ever held them.
+    pub fn unproxied_ports(&self) -> impl Iterator<Item = PublishedPort> {
+        self.served_alone(false)
+    }
+
+    fn served_alone(&self, is_bound: bool) -> impl Iterator<Item = PublishedPort> {
+        let is_so = move |port: &&PublishedPort| self.served.get(port).is_some_and(|port| port.is_bound == is_bound);
+        self.shimless.iter().filter(is_so).copied()
+    }
+
+    /// For which of the unproxied ports Envoy would take connections now. The traffic of the others is left on Docker's
+    /// own path.
+    pub fn set_ready(&mut self, ready: BTreeSet<PublishedPort>) {
+        self.touched.extend(self.ready.symmetric_difference(&ready));
+        self.ready = ready;
+    }
+
+    /// Whether Envoy is to serve unproxied ports: [`Self::with_unproxied`].
+    #[must_use]
+    pub fn serves_unproxied(&self) -> bool {
+        self.serves_unproxied
+    }
+
+    /// Whether the port is unproxied, and its traffic to be brought to Envoy.
+    #[must_use]
+    pub fn is_caught(&self, port: &PublishedPort) -> bool {
+        self.caught.contains(port)
+    }
+
+    /// The unproxied ports whose traffic is to be brought to Envoy.
+    pub fn caught_ports(&self) -> impl Iterator<Item = PublishedPort> {
+        self.caught.iter().copied()
     }
 
     /// Which of the ports that Envoy serves alone it listens on now. The traffic of the others is left on Docker's
@@ -321,9 +389,25 @@ impl Catalog {
         if let Some(claim) = claim {
             return (claim.proxied(), claim.is_captured());
         }
-        let alone = self.orphans.get(port).and_then(Claim::proxied);
-        let captured = alone.is_some() && self.listening.contains(port);
-        (alone, captured)
+        if let Some(alone) = self.orphans.get(port).and_then(Claim::proxied) {
+            return (Some(alone), self.listening.contains(port));
+        }
+        (self.unproxied(port), false)
+    }
+
+    /// What Envoy is to serve on a port that no shim holds.
+    fn unproxied(&self, port: &PublishedPort) -> Option<ProxiedPort> {
+        let is_wanted = self.serves_unproxied && port.protocol == Protocol::Tcp && !self.stopping.contains(port);
+        let (container, listed) = self.listing.get(port).filter(|_| is_wanted)?;
+        let meaning = container.facts.meaning_for(listed.container_port, &self.defaults);
+        let address = listed.container_address.filter(|_| meaning.mode != ProxyMode::None)?;
+        Some(ProxiedPort {
+            published: *port,
+            container: SocketAddr::new(address, listed.container_port),
+            service: meaning.service,
+            mode: meaning.mode,
+            is_bound: false,
+        })
     }
 
     fn change_for_envoy(&mut self, port: PublishedPort, after: Option<ProxiedPort>) -> Option<PortChange> {
@@ -368,6 +452,7 @@ impl Catalog {
             meaning: claim.meaning.clone(),
             registration: Some(claim.registration.clone()),
             wanted_in_envoy: claim.proxied().is_some(),
+            is_unproxied: false,
             problems: claim.problems(),
         })
     }
@@ -383,12 +468,14 @@ impl Catalog {
             meaning: Some(meaning),
             registration: None,
             wanted_in_envoy: false,
+            is_unproxied: false,
         }
     }
 
     fn orphan_row(&self, container: &Arc<Container>, port: &ListedPort) -> PortRow {
         let mut row = self.listed_row(container, port);
         row.wanted_in_envoy = self.shimless.contains(&port.published);
+        row.is_unproxied = row.wanted_in_envoy && !self.orphans.contains_key(&port.published);
         if let Some(orphan) = self.orphans.get(&port.published) {
             row.problems.push(format!(
                 "its shim (process {}) was killed: Envoy serves the port alone; restart the container to have both again",
@@ -397,4 +484,10 @@ impl Catalog {
         }
         row
     }
+}
+
+/// Makes the port a member or not; yields what that changed.
+fn change(members: &mut BTreeSet<PublishedPort>, port: PublishedPort, is_one: bool) -> Option<(PublishedPort, bool)> {
+    let differs = if is_one { members.insert(port) } else { members.remove(&port) };
+    differs.then_some((port, is_one))
 }

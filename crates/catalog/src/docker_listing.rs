@@ -3,7 +3,7 @@
 //! It shows what no shim told us: ports that another proxy serves, and, after a restart, which shims are
 //! still to come back.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -46,30 +46,40 @@ pub(crate) struct DockerListing {
 }
 
 impl DockerListing {
-    pub(crate) fn replace_all(&mut self, listed: Vec<ListedContainer>) {
-        *self = Self::default();
-        for container in listed {
-            self.replace(container);
-        }
+    /// Yields the ports that something was said of, then or now.
+    pub(crate) fn replace_all(&mut self, listed: Vec<ListedContainer>) -> BTreeSet<PublishedPort> {
+        let mut touched: BTreeSet<_> = std::mem::take(self).ports.into_keys().collect();
+        touched.extend(listed.into_iter().flat_map(|container| self.replace(container)));
+        touched
     }
 
-    pub(crate) fn replace(&mut self, listed: ListedContainer) {
-        self.remove(&listed.container.id);
+    /// As [`Self::replace_all`], for one container.
+    pub(crate) fn replace(&mut self, listed: ListedContainer) -> Vec<PublishedPort> {
+        let mut touched = self.remove(&listed.container.id);
         let container = Arc::new(listed.container);
-        let published = listed.ports.iter().map(|port| port.published).collect();
+        let published: Vec<_> = listed.ports.iter().map(|port| port.published).collect();
+        touched.extend(&published);
         self.containers.insert(container.id.clone(), published);
         for port in listed.ports {
             self.ports.insert(port.published, (Arc::clone(&container), port));
         }
+        touched
     }
 
-    pub(crate) fn remove(&mut self, id: &ContainerId) {
-        for published in self.containers.remove(id).unwrap_or_default() {
+    /// Yields the ports that the container published.
+    pub(crate) fn remove(&mut self, id: &ContainerId) -> Vec<PublishedPort> {
+        let all = self.containers.remove(id).unwrap_or_default();
+        for published in &all {
             // The port may be another container's by now.
-            if self.ports.get(&published).is_some_and(|(container, _)| container.id == *id) {
-                self.ports.remove(&published);
+            if self.ports.get(published).is_some_and(|(container, _)| container.id == *id) {
+                self.ports.remove(published);
             }
         }
+        all
+    }
+
+    pub(crate) fn get(&self, port: &PublishedPort) -> Option<&(Arc<Container>, ListedPort)> {
+        self.ports.get(port)
     }
 
     /// The running container that publishes this port.

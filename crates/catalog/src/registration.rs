@@ -78,6 +78,7 @@ impl Claim {
             container: self.registration.container,
             service: meaning.service.clone(),
             mode: meaning.mode,
+            is_bound: true,
         })
     }
 

@@ -7,7 +7,7 @@ use crate::{ProxyMode, PublishedPort, Service};
 /// A published TCP port that Envoy is to serve: where, for whom, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ProxiedPort {
-    /// Where Envoy listens. Its protocol is always TCP.
+    /// Where clients connect. Its protocol is always TCP.
     pub published: PublishedPort,
     /// The container's address and port, where Envoy sends the traffic.
     pub container: SocketAddr,
@@ -15,4 +15,7 @@ pub struct ProxiedPort {
     pub service: Service,
     /// How the traffic is treated; never [`ProxyMode::None`].
     pub mode: ProxyMode,
+    /// Whether Envoy listens on the port itself, as beside a shim. If not, the kernel sends it the port's connections
+    /// another way, and Envoy must not hold the port: dockerd may.
+    pub is_bound: bool,
 }

@@ -70,6 +70,11 @@ pub struct Args {
     #[arg(long, env = "REGISTRAR_CAPTURE", value_name = "HOW")]
     pub capture: Option<String>,
 
+    /// Has Envoy serve the TCP ports, too, that Docker publishes without a shim: where its userland proxy is off, or is
+    /// another program. Only where traffic is diverted (see --capture); while Envoy is away, Docker's own path serves
+    #[arg(long, env = "REGISTRAR_CAPTURE_UNPROXIED")]
+    pub capture_unproxied: bool,
+
     /// How ports without the label ProxyMode are treated: http, ws, tcp, auto or none [default: auto]
     #[arg(long, env = "REGISTRAR_DEFAULT_PROXY_MODE", value_name = "MODE")]
     pub default_proxy_mode: Option<String>,
@@ -210,6 +215,7 @@ impl Args {
             http_listen: self.http_listen.or(file.http_listen),
             docker_host: self.docker_host.or(file.docker_host),
             capture: self.capture.or(file.capture),
+            capture_unproxied: self.capture_unproxied || file.capture_unproxied,
             default_proxy_mode: self.default_proxy_mode.or(file.default_proxy_mode),
             name_pattern: self.name_pattern.or(file.name_pattern),
             host_name: self.host_name.or(file.host_name),

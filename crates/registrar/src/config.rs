@@ -42,6 +42,8 @@ pub struct Config {
     pub cluster: ClusterConfig,
     /// How traffic comes to Envoy where Docker's firewall is on.
     pub capture: capture::Asked,
+    /// Whether Envoy is to serve the ports that Docker publishes without a shim.
+    pub capture_unproxied: bool,
     /// What holds where labels say nothing.
     pub defaults: Defaults,
     /// What holds for all ports in Envoy.
@@ -98,6 +100,7 @@ impl Config {
             defaults: defaults(&args)?,
             cluster: ClusterConfig::resolve(&args)?,
             capture: with("capture", args.capture, "auto", asked_capture)?,
+            capture_unproxied: args.capture_unproxied,
             shim_socket: args.shim_socket.unwrap_or_else(|| shim_wire::DEFAULT_SOCKET.into()),
             admin_socket: args.admin_socket.unwrap_or_else(|| admin_api::DEFAULT_ADMIN_SOCKET.into()),
             xds_listen: with("xds-listen", args.xds_listen, DEFAULT_XDS_LISTEN, xds_listen)?,

@@ -90,10 +90,14 @@ pub(crate) enum Order {
 }
 
 /// What the loop knows of the ports. Who serves each of them now is the kernel's to say.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct PortsReport {
     pub(crate) ports: Vec<(PortRow, EnvoysWord)>,
     pub(crate) envoy_connected: bool,
+    /// Whether Envoy is to serve the ports that no shim holds.
+    pub(crate) serves_unproxied: bool,
+    /// Why no traffic is diverted, if so: there may be no need to.
+    pub(crate) not_diverted: Option<String>,
     /// Why traffic from elsewhere does not come to Envoy, if so.
     pub(crate) not_captured: Option<String>,
     /// Why Docker can't be asked, if so.
@@ -108,4 +112,6 @@ pub(crate) enum EnvoysWord {
     Rejected(String),
     /// It accepted the port, but takes no connections.
     Stuck,
+    /// It accepted the port, which no shim holds, and is given the port's connections.
+    Caught,
 }

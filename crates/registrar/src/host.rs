@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use capture::{Capture, Mode};
+use capture::{Capture, Mode, UNPROXIED_CATCH_PORT};
 use catalog::{Catalog, Lookup, PortChange, PortRow, Registration, RegistrationId};
 use model::{Protocol, PublishedPort};
 use shim_wire::{FromRegistrar, Register};
@@ -18,6 +18,10 @@ use tracing::{debug, info, warn};
 use xds::resources::{self, Settings, names};
 use xds::{Hub, ResourceType, Response, StreamError, StreamId};
 
+mod envoy_report;
+pub(crate) mod unproxied;
+
+use self::unproxied::{Unproxied, catching, catching_port};
 use crate::cluster::Cluster;
 use crate::docker::DockerEvent;
 use crate::event::{EnvoysWord, Event, Order, PortsReport, Query, ShimEvent, XdsEvent};
@@ -35,6 +39,7 @@ pub(crate) struct Host {
     services: ServedServices,
     cluster: Cluster,
     capture: Capture,
+    unproxied: Unproxied,
     readiness: Readiness,
     watchdog: Watchdog,
     missing_listeners: MissingListeners,
@@ -62,6 +67,9 @@ impl Host {
         let mut hub = Hub::new();
         hub.apply(resources::common(&settings));
         hub.apply(services.common());
+        if catalog.serves_unproxied() {
+            hub.apply(resources::unproxied(&unproxied::catch_addresses(), UNPROXIED_CATCH_PORT));
+        }
         Self {
             catalog,
             hub,
@@ -69,6 +77,7 @@ impl Host {
             services,
             cluster,
             capture,
+            unproxied: Unproxied::default(),
             watchdog: Watchdog::default(),
             missing_listeners: MissingListeners::default(),
             readiness: Readiness::new(Instant::now(), docker),
@@ -178,18 +187,23 @@ impl Host {
         let addresses: HashSet<_> = listeners.iter().map(|listener| listener.address).collect();
         let shimless = self.catalog.shimless_ports();
         let listening: BTreeSet<_> = shimless.filter(|port| addresses.contains(&port.socket_address())).collect();
-        let catches = addresses.iter().filter(|address| address.port() == capture::CATCH_PORT).count();
+        let catch_ports = [capture::CATCH_PORT, UNPROXIED_CATCH_PORT];
+        let catches = addresses.iter().filter(|address| catch_ports.contains(&address.port())).count();
         self.mend_listeners(catches, |port| queues.contains_key(port) || listening.contains(port));
         self.catalog.set_listening(listening);
+        for listener in listeners.iter().filter(|listener| listener.address == catching(listener.address.ip())) {
+            *queues.entry(catching_port(listener.address.ip())).or_default() += listener.accept_queue;
+        }
         for (port, steering) in self.watchdog.look(&queues) {
             self.steer(&port, steering);
         }
+        self.look_at_unproxied(|address| addresses.contains(&catching(address)));
     }
 
     /// Where Envoy has a listener and does not listen, it is given the listener anew.
     fn mend_listeners(&mut self, others: usize, is_heard: impl Fn(&PublishedPort) -> bool) {
-        let (heard, missing): (Vec<_>, Vec<_>) =
-            self.catalog.proxied_ports().map(|port| port.published).partition(is_heard);
+        let bound = self.catalog.proxied_ports().filter(|port| port.is_bound);
+        let (heard, missing): (Vec<_>, Vec<_>) = bound.map(|port| port.published).partition(is_heard);
         let missing: Vec<_> = missing.into_iter().map(|port| (port, Has::of(&port, &self.hub))).collect();
         for (port, mend) in self.missing_listeners.look(heard.len() + others, missing) {
             match (mend, self.catalog.proxied_port(&port)) {
@@ -268,6 +282,8 @@ impl Host {
         if self.streams.is_empty() {
             warn!("no Envoy is connected; it serves what it has, and shims serve the rest");
         }
+        // It may be gone, and nobody else listens for what would be caught.
+        self.look_at_unproxied(|_| true);
     }
 
     fn obey(&mut self, order: Order, now: Instant) {
@@ -304,12 +320,13 @@ impl Host {
             let consequences = self.services.change(&change, &self.catalog, &self.settings);
             self.serve(consequences);
         }
-        for (port, _) in &changes.captured {
+        for (port, _) in changes.captured.iter().chain(&changes.caught) {
             let consequences = self.services.published_changed(port.port, &self.catalog, &self.settings);
             self.serve(consequences);
         }
         if self.readiness.is_serving() {
             changes.captured.iter().for_each(|(port, wanted)| self.capture_port(port, *wanted));
+            changes.caught.iter().for_each(|(port, wanted)| self.catch_port(port, *wanted));
         }
         if !self.readiness.is_serving() {
             self.try_open(now);
@@ -326,6 +343,7 @@ impl Host {
             self.hub.start_serving();
             self.cluster.tell_audience();
             self.capture.set_ports(self.catalog.captured_ports());
+            self.catalog.caught_ports().for_each(|port| self.capture.add_unproxied(&port));
             self.capture.set_services(self.services.captured());
         }
     }
@@ -434,45 +452,31 @@ impl Host {
         PortsReport {
             ports: self.catalog.rows().into_iter().map(with_word).collect(),
             envoy_connected: !self.streams.is_empty(),
+            serves_unproxied: self.catalog.serves_unproxied(),
+            not_diverted: (capture.mode != Mode::Divert).then(|| capture.reason.clone()),
             not_captured: (capture.mode == Mode::LeftAlone).then_some(capture.reason),
             docker_problem: self.docker_problem.clone(),
         }
     }
 
     fn envoys_word(&self, row: &PortRow) -> EnvoysWord {
-        let listener = names::port_listener(&row.published);
-        if let Some(message) = self.hub.rejection(ResourceType::Listener, &listener) {
+        let (listener, socket, catch) = if row.is_unproxied {
+            let address = row.published.address;
+            let listener = names::unproxied_listener(&row.published);
+            (listener, catching_port(address), self.rejected_catch(address))
+        } else {
+            (names::port_listener(&row.published), row.published, None)
+        };
+        if let Some(message) = catch.or_else(|| self.hub.rejection(ResourceType::Listener, &listener)) {
             EnvoysWord::Rejected(message.to_owned())
-        } else if self.watchdog.is_stuck(&row.published) {
+        } else if self.watchdog.is_stuck(&socket) {
             EnvoysWord::Stuck
+        } else if self.catalog.is_caught(&row.published) && self.capture.has_unproxied() {
+            EnvoysWord::Caught
         } else if self.hub.is_accepted(ResourceType::Listener, &listener) {
             EnvoysWord::Accepted
         } else {
             EnvoysWord::Nothing
-        }
-    }
-
-    fn envoy(&mut self) -> admin_api::Envoy {
-        let status = self.hub.status();
-        if let Some(stream) = status.streams.last() {
-            self.last_envoy = Some((stream.node_id.clone(), stream.envoy_version.clone()));
-        }
-        let (node_id, version) = self.last_envoy.clone().unzip();
-        let capture = self.capture.status();
-        let counts = status.resources;
-        let resources =
-            [("clusters", counts.clusters), ("endpoints", counts.endpoints), ("listeners", counts.listeners)];
-        admin_api::Envoy {
-            connected: !status.streams.is_empty(),
-            node_id: node_id.filter(|id| !id.is_empty()),
-            version: version.filter(|version| !version.is_empty()),
-            in_sync: !status.streams.is_empty() && status.streams.iter().all(|stream| stream.in_sync),
-            capture: capture.mode.as_str().to_owned(),
-            capture_reason: capture.reason,
-            capture_problem: capture.problem,
-            resources: resources.map(|(name, count)| (name.to_owned(), count)).into(),
-            nacks: status.nack_count,
-            last_nack: status.last_nack.as_ref().map(nack),
         }
     }
 }
@@ -483,21 +487,6 @@ fn resources_of(change: &PortChange, settings: &Settings) -> Vec<xds::Change> {
         (None, Some(after)) => resources::set(after, settings),
         (Some(before), None) => resources::remove(before),
         (None, None) => Vec::new(),
-    }
-}
-
-fn nack(nack: &xds::Nack) -> admin_api::Nack {
-    let time = SystemTime::now() - nack.time.elapsed();
-    admin_api::Nack {
-        resource_type: match nack.resource_type {
-            ResourceType::Cluster => "clusters",
-            ResourceType::Endpoint => "endpoints",
-            ResourceType::Listener => "listeners",
-        }
-        .to_owned(),
-        resource: Some(nack.resource.clone()).filter(|name| !name.is_empty()),
-        message: nack.message.clone(),
-        time_ms: unix_ms(time),
     }
 }
 

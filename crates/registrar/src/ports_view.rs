@@ -10,6 +10,7 @@ use sock_diag::Listener;
 
 use crate::event::{EnvoysWord, PortsReport};
 use crate::host::unix_ms;
+use crate::host::unproxied::catching;
 
 /// The inodes of the sockets that listen on each address.
 pub(crate) type Listening = HashMap<SocketAddr, Vec<u32>>;
@@ -53,8 +54,11 @@ fn port(row: &PortRow, word: &EnvoysWord, report: &PortsReport, listening: &List
     }
 }
 
-/// Whether anybody but the shim listens on the port. The kernel lets nobody in but Envoy's user.
+/// Whether anybody but the shim listens for the port's connections. The kernel lets nobody in but Envoy's user.
 fn envoy_listens(row: &PortRow, listening: &Listening) -> bool {
+    if row.is_unproxied {
+        return listening.contains_key(&catching(row.published.address));
+    }
     let own = row.registration.as_ref().map(|registration| registration.socket_inode);
     let inodes = listening.get(&row.published.socket_address());
     inodes.is_some_and(|inodes| inodes.iter().any(|inode| Some(*inode) != own))
@@ -63,7 +67,8 @@ fn envoy_listens(row: &PortRow, listening: &Listening) -> bool {
 fn served_by(row: &PortRow, word: &EnvoysWord, envoy_connected: bool, envoy_listens: bool) -> ServedBy {
     let Some(registration) = &row.registration else {
         // Where the shim was killed, Envoy serves alone.
-        return if row.wanted_in_envoy && envoy_listens { ServedBy::Envoy } else { ServedBy::Docker };
+        let is_envoys = row.wanted_in_envoy && envoy_listens && (!row.is_unproxied || *word == EnvoysWord::Caught);
+        return if is_envoys { ServedBy::Envoy } else { ServedBy::Docker };
     };
     if row.published.protocol != Protocol::Tcp || !registration.shareable {
         ServedBy::Shim
@@ -83,8 +88,10 @@ fn problem(row: &PortRow, word: &EnvoysWord, report: &PortsReport, served_by: Se
         // SCTP is handed to docker-proxy.
         ServedBy::Docker if row.published.protocol == Protocol::Sctp => None,
         ServedBy::Docker if row.meaning.as_ref().is_some_and(|meaning| meaning.mode == ProxyMode::None) => None,
+        ServedBy::Docker if report.serves_unproxied && row.published.protocol == Protocol::Udp => None,
+        ServedBy::Docker if row.is_unproxied => why_not_caught(word, report),
         ServedBy::Docker => Some(
-            "no shim serves this port: start dockerd with --userland-proxy-path=…/envoy-docker-shim, then restart the container; if a shim runs, `shimctl resync` has it register, or names it".to_owned(),
+            "no shim serves this port: start dockerd with --userland-proxy-path=…/envoy-docker-shim, then restart the container (or set --capture-unproxied, and Envoy serves TCP without); if a shim runs, `shimctl resync` has it register, or names it".to_owned(),
         ),
         ServedBy::Pending if row.container.is_none() => Some(match &report.docker_problem {
             Some(problem) => format!("its container is not known: {problem}"),
@@ -97,14 +104,32 @@ fn problem(row: &PortRow, word: &EnvoysWord, report: &PortsReport, served_by: Se
             EnvoysWord::Accepted | EnvoysWord::Nothing if !report.envoy_connected => "no Envoy is connected: the shim forwards".to_owned(),
             EnvoysWord::Stuck => "Envoy takes no connections (is it stopped, or overloaded?): the shim forwards new ones until it does".to_owned(),
             EnvoysWord::Accepted => "Envoy accepted the port but does not listen: it is given the port anew; if this stays (drained?), restart Envoy".to_owned(),
-            EnvoysWord::Nothing => return None,
+            EnvoysWord::Nothing | EnvoysWord::Caught => return None,
         }),
     }
 }
 
+/// Why Docker's own path serves a port that Envoy is to serve without a shim.
+fn why_not_caught(word: &EnvoysWord, report: &PortsReport) -> Option<String> {
+    let reason = match (word, &report.not_diverted) {
+        (_, Some(reason)) => format!("it is not brought to Envoy: {reason}"),
+        (EnvoysWord::Rejected(message), None) => format!("Envoy rejected it: {message}"),
+        (EnvoysWord::Stuck, None) => "Envoy takes no connections (is it stopped, or overloaded?)".to_owned(),
+        _ if !report.envoy_connected => "no Envoy is connected".to_owned(),
+        (EnvoysWord::Caught, None) => {
+            "Envoy accepted the port but does not listen (drained?): restart Envoy".to_owned()
+        }
+        // On its way.
+        (EnvoysWord::Accepted | EnvoysWord::Nothing, None) => return None,
+    };
+    Some(format!(
+        "no shim serves this port, and Docker's own path does instead of Envoy (--capture-unproxied): {reason}"
+    ))
+}
+
 /// Why Envoy sees only what comes from this host itself.
 fn not_captured(row: &PortRow, report: &PortsReport) -> Option<String> {
-    let reason = report.not_captured.as_ref().filter(|_| row.wanted_in_envoy)?;
+    let reason = report.not_captured.as_ref().filter(|_| row.wanted_in_envoy && !row.is_unproxied)?;
     Some(format!("traffic from other hosts takes Docker's own path, past Envoy: {reason}"))
 }
 
@@ -155,16 +180,21 @@ mod tests {
             container: Some(Arc::new(Container { id, facts })),
             registration: Some(registration),
             wanted_in_envoy: protocol == Protocol::Tcp,
+            is_unproxied: false,
             problems: Vec::new(),
         }
     }
 
     /// `sockets`: how many listen, the shim's first.
     fn view(row: PortRow, word: EnvoysWord, envoy_connected: bool, sockets: u32) -> Port {
-        let report =
-            PortsReport { ports: vec![(row, word)], envoy_connected, not_captured: None, docker_problem: None };
-        let listening = HashMap::from([(ADDRESS.parse().unwrap(), (1..=sockets).collect())]);
-        ports(&report, &listening).remove(0)
+        let report = PortsReport { ports: vec![(row, word)], envoy_connected, ..PortsReport::default() };
+        of(&report, sockets)
+    }
+
+    fn of(report: &PortsReport, sockets: u32) -> Port {
+        let own = (ADDRESS.parse().unwrap(), (1..=sockets).collect());
+        let catch = (catching([0, 0, 0, 0].into()), vec![99]);
+        ports(report, &HashMap::from([own, catch])).remove(0)
     }
 
     #[test]
@@ -219,6 +249,33 @@ mod tests {
         let orphan = || PortRow { registration: None, ..row(Protocol::Tcp) };
         assert_eq!(view(orphan(), EnvoysWord::Accepted, true, 2).served_by, ServedBy::Envoy);
         assert_eq!(view(orphan(), EnvoysWord::Accepted, true, 0).served_by, ServedBy::Docker);
+    }
+
+    #[test]
+    fn a_port_that_never_had_a_shim_is_envoys_while_its_connections_are_caught() {
+        let unproxied = || PortRow { registration: None, is_unproxied: true, ..row(Protocol::Tcp) };
+        let port = view(unproxied(), EnvoysWord::Caught, true, 0);
+        assert_eq!((port.served_by, port.problem), (ServedBy::Envoy, None));
+        let port = view(unproxied(), EnvoysWord::Accepted, true, 1);
+        assert_eq!((port.served_by, port.problem), (ServedBy::Docker, None));
+        let port = view(unproxied(), EnvoysWord::Nothing, false, 1);
+        assert!(port.problem.unwrap().contains("no Envoy is connected"));
+        let report = PortsReport {
+            ports: vec![(unproxied(), EnvoysWord::Accepted)],
+            not_diverted: Some("off by --capture none".to_owned()),
+            ..PortsReport::default()
+        };
+        let port = of(&report, 1);
+        assert_eq!(port.served_by, ServedBy::Docker);
+        let problem = port.problem.unwrap();
+        assert!(problem.contains("--capture none") && problem.contains("--capture-unproxied"), "{problem}");
+    }
+
+    #[test]
+    fn udp_without_a_shim_is_no_problem_where_that_is_meant() {
+        let ports = vec![(PortRow { registration: None, ..row(Protocol::Udp) }, EnvoysWord::Nothing)];
+        let port = of(&PortsReport { ports, serves_unproxied: true, ..PortsReport::default() }, 0);
+        assert_eq!((port.served_by, port.problem), (ServedBy::Docker, None));
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let audience = Audience { changed, listeners };
     let drains = Drains::new(DrainFile::beside(&config.shim_socket));
     let cluster = cluster(config.cluster, &config.defaults, drains, events.clone(), audience).await?;
-    let catalog = Catalog::new(config.defaults);
+    let catalog = Catalog::new(config.defaults).with_unproxied(config.capture_unproxied);
     let host = Host::new(catalog, config.envoy, services, cluster, capture, docker_state, lookups);
 
     if let Some(docker_host) = config.docker_host {

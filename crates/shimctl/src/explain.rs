@@ -118,7 +118,7 @@ fn of_port(port: &Port, envoy: &Envoy) -> Explanation {
         Some(whose(port)),
         Some(who_answers(port)),
         from_elsewhere(port, envoy),
-        Some(if_envoy_died(port)),
+        Some(if_envoy_died(port, envoy)),
         port.problem.as_ref().map(|problem| format!("Problem: {problem}.")),
     ];
     Explanation {
@@ -191,12 +191,17 @@ fn from_elsewhere(port: &Port, envoy: &Envoy) -> Option<String> {
     })
 }
 
-fn if_envoy_died(port: &Port) -> String {
+fn if_envoy_died(port: &Port, envoy: &Envoy) -> String {
     match (port.served_by, port.shim_pid) {
         (ServedBy::Envoy, Some(pid)) => format!(
             "If Envoy died, the kernel would give new connections to the shim (process {pid}) at once, and it would \
              forward them unseen; those that are open through Envoy would end."
         ),
+        // Without a shim from the beginning, and not since it was killed.
+        (ServedBy::Envoy, None) if envoy.capture_unproxied && port.problem.is_none() => {
+            "If Envoy died, new connections would be refused for some milliseconds, until Docker's own path has the port."
+                .to_owned()
+        }
         (ServedBy::Envoy, None) => {
             "If Envoy died, nobody would take its place, since the shim is gone: restart the container.".to_owned()
         }

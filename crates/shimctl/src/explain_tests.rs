@@ -13,6 +13,7 @@ fn envoy(capture: &str, capture_reason: &str) -> Envoy {
         capture: capture.to_owned(),
         capture_reason: capture_reason.to_owned(),
         capture_problem: None,
+        capture_unproxied: false,
         resources: BTreeMap::new(),
         nacks: 0,
         last_nack: None,

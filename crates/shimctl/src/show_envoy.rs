@@ -79,6 +79,7 @@ mod tests {
             capture: "off".to_owned(),
             capture_reason: "Docker's firewall is off".to_owned(),
             capture_problem: None,
+            capture_unproxied: false,
             resources: [("listeners", 3), ("clusters", 2)].map(|(kind, count)| (kind.to_owned(), count)).into(),
             nacks: 0,
             last_nack: None,

@@ -47,6 +47,7 @@ fn port(address: &str, service: (&str, &str), mode: ProxyMode) -> ProxiedPort {
             environment: EnvironmentName::corrected(service.1).0,
         },
         mode,
+        is_bound: true,
     }
 }
 
@@ -214,6 +215,15 @@ fn what_is_removed_and_what_is_replaced() {
     changes.extend(resources::common(&Settings::default()));
     changes.extend(resources::replace(&old, &new, &Settings::default()).into_iter().filter(is_removal));
     check("removals", &changes);
+}
+
+#[test]
+fn an_unproxied_port_and_what_catches_its_connections() {
+    let mut changes = resources::unproxied(&["0.0.0.0".parse().unwrap(), "::".parse().unwrap()], 15_002);
+    let port = ProxiedPort { is_bound: false, ..port("0.0.0.0", ("web", "test"), ProxyMode::Tcp) };
+    changes.extend(resources::set(&port, &Settings::default()));
+    changes.extend(resources::remove(&port));
+    check("unproxied", &changes);
 }
 
 fn service_port(mode: ProxyMode) -> ProxiedServicePort {

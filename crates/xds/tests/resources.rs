@@ -19,8 +19,8 @@ use xds::{Change, ResourceType};
 fn any_port() -> impl Strategy<Value = ProxiedPort> {
     let mode = prop::sample::select(vec![ProxyMode::Http, ProxyMode::Tcp, ProxyMode::Auto]);
     let container: BoxedStrategy<(std::net::IpAddr, u16)> = (any::<std::net::IpAddr>(), 1u16..).boxed();
-    (any::<std::net::IpAddr>(), 1u16.., container, "[a-zA-Z0-9._-]{1,63}", "[a-zA-Z0-9._-]{0,63}", mode).prop_map(
-        |(address, port, container, name, environment, mode)| ProxiedPort {
+    (any::<std::net::IpAddr>(), 1u16.., container, "[a-zA-Z0-9._-]{1,63}", "[a-zA-Z0-9._-]{0,63}", mode, any::<bool>())
+        .prop_map(|(address, port, container, name, environment, mode, is_bound)| ProxiedPort {
             published: PublishedPort { address, port, protocol: model::Protocol::Tcp },
             container: container.into(),
             service: Service {
@@ -28,8 +28,8 @@ fn any_port() -> impl Strategy<Value = ProxiedPort> {
                 environment: EnvironmentName::corrected(&environment).0,
             },
             mode,
-        },
-    )
+            is_bound,
+        })
 }
 
 fn any_settings() -> impl Strategy<Value = Settings> {
@@ -115,8 +115,8 @@ proptest! {
         prop_assume!(one.published != two.published);
         let settings = Settings::default();
         let traded = [
-            ProxiedPort { published: two.published, ..one.clone() },
-            ProxiedPort { published: one.published, ..two.clone() },
+            ProxiedPort { published: two.published, is_bound: two.is_bound, ..one.clone() },
+            ProxiedPort { published: one.published, is_bound: one.is_bound, ..two.clone() },
         ];
         let listeners = |ports: &[ProxiedPort]| -> BTreeSet<(String, String)> {
             let changes = ports.iter().flat_map(|port| resources::set(port, &settings));

@@ -102,6 +102,7 @@ fn as_published(port: &ProxiedServicePort) -> ProxiedPort {
         container: "172.17.0.2:80".parse().unwrap(),
         service: port.service.clone(),
         mode: port.mode,
+        is_bound: true,
     }
 }
 

@@ -11,3 +11,4 @@ mod notices;
 mod services;
 mod table;
 mod traffic;
+mod unproxied;

@@ -40,10 +40,17 @@ fn the_table_is_what_the_documentation_shows() {
         capture.set_services(
             [("192.168.168.168", 9500), ("fd00::a8", 9500)].map(|(address, port)| (address.parse().unwrap(), port)),
         );
+        for unproxied in [tcp("0.0.0.0", 7070), tcp("::", 7070), tcp("127.0.0.1", 7071), tcp("fd00::1", 7072)] {
+            capture.add_unproxied(&unproxied);
+        }
+        capture.confirm_unproxied();
         capture.tick(Instant::now());
-        let shown = run("nft", "list set inet envoy-docker-shim lease");
-        assert!(shown.contains("type inet_proto") && shown.contains("timeout 1m"), "{shown}");
-        let comment = "comment \"Envoy Docker Shim, layout 2\"";
+        for (lease, length) in [("lease", "timeout 1m"), ("unproxied_lease", "timeout 3s")] {
+            let shown = run("nft", &format!("list set inet envoy-docker-shim {lease}"));
+            let is_right = shown.contains("type inet_proto") && shown.contains(length) && shown.contains("tcp expires");
+            assert!(is_right, "{shown}");
+        }
+        let comment = "comment \"Envoy Docker Shim, layout 3\"";
         let divert = [
             format!("ip daddr . tcp dport @service4 dnat ip to :15001 {comment}"),
             format!("ip6 daddr . tcp dport @service6 dnat ip6 to :15001 {comment}"),
@@ -51,6 +58,12 @@ fn the_table_is_what_the_documentation_shows() {
             format!("meta nfproto ipv6 tcp dport @any6 dnat ip6 to :tcp dport {comment}"),
             format!("ip daddr . tcp dport @one4 dnat ip to :tcp dport {comment}"),
             format!("ip6 daddr . tcp dport @one6 dnat ip6 to :tcp dport {comment}"),
+            format!("meta l4proto @unproxied_lease jump unproxied {comment}"),
+            format!("meta nfproto ipv4 tcp dport @unproxied_any4 dnat ip to :15002 {comment}"),
+            format!("meta nfproto ipv6 tcp dport @unproxied_any6 dnat ip6 to :15002 {comment}"),
+            format!("ip daddr . tcp dport @unproxied_one4 dnat ip to :15002 {comment}"),
+            format!("ip6 daddr . tcp dport @unproxied_one6 dnat ip6 to :15002 {comment}"),
+            format!("ip daddr 127.0.0.0/8 return {comment}"),
         ];
         let listed = run("nft", "list ruleset");
         for line in divert {
@@ -67,6 +80,10 @@ fn the_table_is_what_the_documentation_shows() {
         assert_eq!(elements("one6"), ["fd00::1 . 8082"]);
         assert_eq!(elements("service4"), ["192.168.168.168 . 9500"]);
         assert_eq!(elements("service6"), ["fd00::a8 . 9500"]);
+        assert_eq!(elements("unproxied_any4"), ["7070"]);
+        assert_eq!(elements("unproxied_any6"), ["7070"]);
+        assert_eq!(elements("unproxied_one4"), ["127.0.0.1 . 7071"]);
+        assert_eq!(elements("unproxied_one6"), ["fd00::1 . 7072"]);
     });
 }
 

@@ -96,7 +96,8 @@ fn socket(socket: &File, without_it: &str, owner: Option<u32>) -> Option<Finding
 
 fn docker_settings(docker: &Docker, facts: &Facts) -> Vec<Finding> {
     const MEND: &str = "put \"userland-proxy-path\": \"/usr/local/bin/envoy-docker-shim\" into /etc/docker/daemon.json, \
-                        and nothing about \"userland-proxy\"; then systemctl restart docker, and restart containers";
+                        and nothing about \"userland-proxy\"; then systemctl restart docker, and restart containers; or \
+                        set capture-unproxied: true in registrar.yaml, and Envoy serves TCP without a shim";
     let settings = &docker.settings;
     let mut problems = Vec::new();
     if let Some(silence) = &docker.silence {
@@ -105,6 +106,7 @@ fn docker_settings(docker: &Docker, facts: &Facts) -> Vec<Finding> {
     }
     let path = settings.userland_proxy_path.as_deref();
     match path {
+        _ if does_without_shims(facts) => {}
         _ if !settings.userland_proxy => problems.push(finding(
             "userland-proxy",
             "dockerd's userland-proxy is off, so it starts no shim for any port",
@@ -128,6 +130,11 @@ fn docker_settings(docker: &Docker, facts: &Facts) -> Vec<Finding> {
     problems
 }
 
+/// Whether Envoy is to serve ports without a shim; those that it does not are named for themselves.
+fn does_without_shims(facts: &Facts) -> bool {
+    matches!(&facts.registrar, Registrar::Answers(answers) if answers.envoy.capture_unproxied)
+}
+
 /// Proxies that were started before dockerd was told.
 fn old_proxies(facts: &Facts) -> Option<Finding> {
     let count = facts.programs.iter().filter(|program| program.name == DOCKER_PROXY).count();
@@ -149,7 +156,7 @@ fn without_shim(facts: &Facts, answers: &Answers) -> Option<Finding> {
         .is_some_and(|docker| !docker.settings.userland_proxy || docker.settings.userland_proxy_path.is_none());
     let ports: Vec<_> =
         answers.ports.iter().filter(|port| port.served_by == ServedBy::Docker && port.problem.is_some()).collect();
-    (!ports.is_empty() && !known).then(|| {
+    (!ports.is_empty() && !known && !answers.envoy.capture_unproxied).then(|| {
         finding(
             "shim",
             format!("no shim serves {}", named(&ports)),
@@ -209,7 +216,8 @@ pub(super) fn is_envoys(port: &Port) -> bool {
 
 /// What ports, services and hosts say of themselves.
 fn others(answers: &Answers) -> Vec<Finding> {
-    let ports = answers.ports.iter().filter(|port| port.served_by != ServedBy::Docker);
+    let is_told_already = |port: &Port| port.served_by == ServedBy::Docker && !answers.envoy.capture_unproxied;
+    let ports = answers.ports.iter().filter(|port| !is_told_already(port));
     let mut by_text: BTreeMap<&str, Vec<&Port>> = BTreeMap::new();
     for port in ports {
         if let Some(problem) = &port.problem {

@@ -58,6 +58,7 @@ fn envoy() -> Envoy {
         capture: "divert".to_owned(),
         capture_reason: "Docker's firewall is on".to_owned(),
         capture_problem: None,
+        capture_unproxied: false,
         resources: BTreeMap::new(),
         nacks: 0,
         last_nack: None,
@@ -294,4 +295,21 @@ fn what_could_be_better_is_a_hint_and_no_problem() {
         checks.is_empty() && text.contains("sysctl -w net.ipv4.tcp_migrate_req=1") && text.contains("as root"),
         "{text}"
     );
+}
+
+#[test]
+fn without_a_shim_all_is_well_where_envoy_is_to_serve_such_ports_and_each_that_it_does_not_is_named() {
+    let without_shims = |facts: &mut Facts| {
+        docker(facts).settings.userland_proxy = false;
+        let answers = answers(facts);
+        answers.envoy.capture_unproxied = true;
+        answers.ports = vec![Port { served_by: ServedBy::Envoy, shim_pid: None, ..web("0.0.0.0:80") }];
+    };
+    let (checks, text) = found(without_shims);
+    assert!(checks.is_empty(), "{text}");
+    assert_found("port", &["0.0.0.0:80", "off by --capture none"], |facts| {
+        without_shims(facts);
+        let port = &mut answers(facts).ports[0];
+        (port.served_by, port.problem) = (ServedBy::Docker, Some("off by --capture none".to_owned()));
+    });
 }

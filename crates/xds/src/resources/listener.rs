@@ -31,6 +31,7 @@ pub(super) fn published_port(name: &str, published: &ProxiedPort, port: &Port<'_
     let listener = Listener {
         name: name.to_owned(),
         address: Some(socket_address(published.published.socket_address())),
+        bind_to_port: if published.is_bound { None } else { boolean(false) },
         ..Default::default()
     };
     serving(listener, port, settings)

@@ -1,5 +1,7 @@
 //! What Envoy is told of a port: the only place that knows Envoy's messages.
 
+use std::net::IpAddr;
+
 use model::{ProxiedPort, PublishedPort};
 
 use crate::{Change, ResourceType};
@@ -75,11 +77,19 @@ pub fn common(settings: &Settings) -> Vec<Change> {
     }
 }
 
+/// The changes that make Envoy take the connections to ports that it does not listen on itself
+/// ([`ProxiedPort::is_bound`]): listeners at these addresses, each at any of its family, and an Envoy cluster without
+/// instances for what is meant for no port. `catch_port`: `capture::UNPROXIED_CATCH_PORT`.
+#[must_use]
+pub fn unproxied(addresses: &[IpAddr], catch_port: u16) -> Vec<Change> {
+    catch::changes(names::CATCH_UNPROXIED, addresses, Some(catch_port))
+}
+
 /// The changes that make Envoy serve a port: its Envoy cluster, endpoint and listener. For a port that is
 /// served already, but for another service, see [`replace`].
 #[must_use]
 pub fn set(port: &ProxiedPort, settings: &Settings) -> Vec<Change> {
-    let listener = names::port_listener(&port.published);
+    let listener = names::listener(port);
     let cluster = names::port_cluster(&port.published, &port.service);
     vec![
         values::set(ResourceType::Cluster, cluster.clone(), &cluster::published_port(&cluster, port.mode)),
@@ -97,7 +107,7 @@ pub fn set(port: &ProxiedPort, settings: &Settings) -> Vec<Change> {
 pub fn remove(port: &ProxiedPort) -> Vec<Change> {
     let cluster = names::port_cluster(&port.published, &port.service);
     let resources = [
-        (ResourceType::Listener, names::port_listener(&port.published)),
+        (ResourceType::Listener, names::listener(port)),
         (ResourceType::Cluster, cluster.clone()),
         (ResourceType::Endpoint, cluster),
     ];

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use model::{PublishedPort, Service};
+use model::{ProxiedPort, PublishedPort, Service};
 
 /// The Envoy cluster of the trace collector.
 pub const TRACE_COLLECTOR: &str = "trace-collector";
@@ -14,6 +14,18 @@ pub const TRACE_COLLECTOR: &str = "trace-collector";
 #[must_use]
 pub fn port_listener(port: &PublishedPort) -> String {
     format!("port/{}/{}", port.address, port.port)
+}
+
+/// The listener of a published port that Envoy does not listen on itself: `unproxied/ADDRESS/HOSTPORT`. Another name
+/// than [`port_listener`]'s: Envoy can't be told to listen, or no longer to, under the same.
+#[must_use]
+pub fn unproxied_listener(port: &PublishedPort) -> String {
+    format!("unproxied/{}/{}", port.address, port.port)
+}
+
+/// The listener of a port as it is served.
+pub(super) fn listener(port: &ProxiedPort) -> String {
+    if port.is_bound { port_listener(&port.published) } else { unproxied_listener(&port.published) }
 }
 
 /// The Envoy cluster of a published port, and its endpoints: `local/SERVICE/ENVIRONMENT/ADDRESS/HOSTPORT`.
@@ -34,10 +46,14 @@ pub fn service_port(port: u16, service: &Service) -> String {
 /// begin with it, too.
 pub const CATCH: &str = "service-capture";
 
-/// The listener that catches the connections to all service ports at one service address: `service-capture/ADDRESS`.
+/// The same for connections that are for no unproxied port.
+pub const CATCH_UNPROXIED: &str = "unproxied-capture";
+
+/// The listener that catches connections at one address: `service-capture/ADDRESS` those to all service ports,
+/// `unproxied-capture/ADDRESS` those to all unproxied ports.
 #[must_use]
-pub fn catch_listener(address: IpAddr) -> String {
-    format!("{CATCH}/{address}")
+pub fn catch_listener(kind: &str, address: IpAddr) -> String {
+    format!("{kind}/{address}")
 }
 
 /// How the stats of an Envoy cluster and its listeners begin; `examples/envoy.yaml` makes labels of it.
@@ -65,6 +81,7 @@ mod tests {
             |address: &str| PublishedPort { address: address.parse().unwrap(), port: 8080, protocol: Protocol::Tcp };
         assert_eq!(port_listener(&port("0.0.0.0")), "port/0.0.0.0/8080");
         assert_eq!(port_listener(&port("::")), "port/::/8080");
+        assert_eq!(unproxied_listener(&port("::")), "unproxied/::/8080");
         assert_eq!(port_cluster(&port("0.0.0.0"), &service("web", "test")), "local/web/test/0.0.0.0/8080");
         assert_eq!(port_cluster(&port("fd00::1"), &service("web.v1", "")), "local/web.v1//fd00::1/8080");
         assert_eq!(service_port(9500, &service("web", "test")), "service/web/test/9500");

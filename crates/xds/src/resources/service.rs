@@ -45,7 +45,11 @@ pub struct ServiceSettings {
 /// cluster without instances where those end that were meant for nobody. To be applied before any [`set`].
 #[must_use]
 pub fn common(services: &ServiceSettings) -> Vec<Change> {
-    catch::changes(services)
+    let port = match services.binding {
+        Binding::Captured { catch_port } => Some(catch_port),
+        Binding::Bound => None,
+    };
+    catch::changes(names::CATCH, &services.addresses, port)
 }
 
 /// The changes that make Envoy serve a service port: its Envoy cluster, endpoints and listener.

@@ -1,0 +1,49 @@
+//! What an operator is told of Envoy, and of how traffic comes to it.
+
+use std::time::SystemTime;
+
+use xds::ResourceType;
+
+use super::{Host, unix_ms};
+
+impl Host {
+    pub(super) fn envoy(&mut self) -> admin_api::Envoy {
+        let status = self.hub.status();
+        if let Some(stream) = status.streams.last() {
+            self.last_envoy = Some((stream.node_id.clone(), stream.envoy_version.clone()));
+        }
+        let (node_id, version) = self.last_envoy.clone().unzip();
+        let capture = self.capture.status();
+        let counts = status.resources;
+        let resources =
+            [("clusters", counts.clusters), ("endpoints", counts.endpoints), ("listeners", counts.listeners)];
+        admin_api::Envoy {
+            connected: !status.streams.is_empty(),
+            node_id: node_id.filter(|id| !id.is_empty()),
+            version: version.filter(|version| !version.is_empty()),
+            in_sync: !status.streams.is_empty() && status.streams.iter().all(|stream| stream.in_sync),
+            capture: capture.mode.as_str().to_owned(),
+            capture_reason: capture.reason,
+            capture_problem: capture.problem,
+            capture_unproxied: self.catalog.serves_unproxied(),
+            resources: resources.map(|(name, count)| (name.to_owned(), count)).into(),
+            nacks: status.nack_count,
+            last_nack: status.last_nack.as_ref().map(nack),
+        }
+    }
+}
+
+fn nack(nack: &xds::Nack) -> admin_api::Nack {
+    let time = SystemTime::now() - nack.time.elapsed();
+    admin_api::Nack {
+        resource_type: match nack.resource_type {
+            ResourceType::Cluster => "clusters",
+            ResourceType::Endpoint => "endpoints",
+            ResourceType::Listener => "listeners",
+        }
+        .to_owned(),
+        resource: Some(nack.resource.clone()).filter(|name| !name.is_empty()),
+        message: nack.message.clone(),
+        time_ms: unix_ms(time),
+    }
+}
