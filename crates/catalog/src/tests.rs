@@ -328,3 +328,73 @@ fn traffic_of_a_port_whose_shim_was_killed_is_captured_only_while_envoy_listens(
     catalog.set_listening([].into());
     assert_eq!(catalog.take_changes().captured, vec![(tcp(8080), false)]);
 }
+
+/// As [`listed`], with an address.
+fn reachable(digit: char, ports: &[u16]) -> ListedContainer {
+    let mut listed = listed(digit, ports);
+    listed.ports.iter_mut().for_each(|port| port.container_address = Some(ip("172.17.0.2")));
+    listed
+}
+
+#[test]
+fn a_port_that_no_shim_holds_is_envoys_only_where_that_is_asked_for() {
+    let mut catalog = Catalog::default();
+    catalog.docker_listed(reachable('a', &[8080]));
+    assert_eq!(take_changes(&mut catalog), vec![]);
+
+    let mut catalog = Catalog::default().with_unproxied(true);
+    catalog.docker_listed(reachable('a', &[8080]));
+    let [PortChange { before: None, after: Some(port) }] = &take_changes(&mut catalog)[..] else { panic!() };
+    assert_eq!((port.published, port.container, port.is_bound), (tcp(8080), "172.17.0.2:80".parse().unwrap(), false));
+    assert!(catalog.rows()[0].is_unproxied && catalog.rows()[0].wanted_in_envoy);
+    assert_eq!((catalog.unproxied_ports().count(), catalog.shimless_ports().count()), (1, 0));
+    catalog.docker_stopped(&container_id('a'));
+    assert_eq!(started_and_stopped(&take_changes(&mut catalog)), (vec![], vec![tcp(8080)]));
+}
+
+#[test]
+fn traffic_of_an_unproxied_port_is_envoys_only_while_it_is_ready() {
+    let mut catalog = Catalog::default().with_unproxied(true);
+    catalog.docker_listed_all(vec![reachable('a', &[8080])]);
+    assert_eq!(catalog.take_changes().caught, vec![]);
+    catalog.set_ready([tcp(8080)].into());
+    assert_eq!(catalog.take_changes().caught, vec![(tcp(8080), true)]);
+    assert!(catalog.is_caught(&tcp(8080)) && catalog.captured_ports().next().is_none());
+    catalog.set_ready([].into());
+    assert_eq!(catalog.take_changes().caught, vec![(tcp(8080), false)]);
+}
+
+#[test]
+fn a_shim_beats_an_unproxied_port_and_leaves_none_behind_when_it_is_told_to_stop() {
+    let mut catalog = Catalog::default().with_unproxied(true);
+    catalog.docker_listed(reachable('a', &[8080]));
+    catalog.set_ready([tcp(8080)].into());
+    take_changes(&mut catalog);
+    catalog.register(FIRST, registration(tcp(8080), "172.17.0.2:80"));
+    found(&mut catalog, "172.17.0.2", container('a', &[]));
+    let changes = catalog.take_changes();
+    assert!(changes.envoy[0].after.as_ref().unwrap().is_bound);
+    assert_eq!((changes.captured, changes.caught), (vec![(tcp(8080), true)], vec![(tcp(8080), false)]));
+
+    catalog.release(FIRST, Instant::now());
+    catalog.unregister(FIRST);
+    assert_eq!(
+        started_and_stopped(&take_changes(&mut catalog)),
+        (vec![], vec![tcp(8080)]),
+        "its container is stopping"
+    );
+    catalog.docker_listed(reachable('a', &[8080]));
+    assert_eq!(started_and_stopped(&take_changes(&mut catalog)).0, vec![tcp(8080)], "it runs after all");
+}
+
+#[test]
+fn unproxied_ports_that_envoy_can_not_serve_are_dockers() {
+    let mut catalog = Catalog::default().with_unproxied(true);
+    let mut udp = reachable('a', &[53]);
+    udp.ports[0].published.protocol = Protocol::Udp;
+    let mut none = reachable('b', &[8080]);
+    none.container = container('b', &[("ProxyMode", "none")]);
+    catalog.docker_listed_all(vec![udp, none, listed('c', &[9090])]);
+    assert_eq!(take_changes(&mut catalog), vec![]);
+    assert!(catalog.rows().iter().all(|row| !row.is_unproxied));
+}

@@ -55,7 +55,12 @@ pub(crate) fn container(summary: &ContainerSummary) -> Option<Container> {
 pub(crate) fn listed_container(summary: &ContainerSummary) -> Option<ListedContainer> {
     let networks = summary.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
     let both = |network: &EndpointSettings| [network.ip_address.clone(), network.global_ipv6_address.clone()];
-    let mut addresses = networks.into_iter().flat_map(HashMap::values).flat_map(both).flatten();
+    let mut networks: Vec<_> = networks.into_iter().flatten().collect();
+    // The host reaches a container at each of its bridges; a network without a gateway is internal, or none. By name, so
+    // that it is the same one every time.
+    let has_no_gateway = |network: &EndpointSettings| network.gateway.as_ref().is_none_or(String::is_empty);
+    networks.sort_by_key(|(name, network)| (has_no_gateway(network), name.as_str()));
+    let mut addresses = networks.into_iter().flat_map(|(_, network)| both(network)).flatten();
     let address = addresses.find_map(|text| text.parse().ok());
     let ports = summary.ports.iter().flatten().filter_map(|port| listed_port(port, address)).collect();
     let created_ms = summary.created.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(0).saturating_mul(1000);
@@ -190,6 +195,20 @@ mod tests {
         assert_eq!(listed.ports.len(), 1);
         assert_eq!(listed.ports[0].published.to_string(), "[::]:8080/tcp");
         assert_eq!(listed.ports[0].container_address, Some(ip("172.17.0.2")));
+    }
+
+    #[test]
+    fn of_several_networks_the_first_by_name_with_a_gateway_gives_the_address() {
+        let summary: ContainerSummary = serde_json::from_str(&format!(
+            r#"{{"Id": "{ID}", "Ports": [{{"IP": "::", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"}}],
+                "NetworkSettings": {{"Networks": {{
+                    "a-internal": {{"IPAddress": "172.20.0.2", "Gateway": ""}},
+                    "c": {{"IPAddress": "172.19.0.2", "Gateway": "172.19.0.1"}},
+                    "b": {{"IPAddress": "172.18.0.2", "Gateway": "172.18.0.1"}}
+                }}}}}}"#
+        ))
+        .unwrap();
+        assert_eq!(listed_container(&summary).unwrap().ports[0].container_address, Some(ip("172.18.0.2")));
     }
 
     #[test]
