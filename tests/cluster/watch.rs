@@ -1,16 +1,17 @@
 //! Those who want to hear of changes hear of what happens on other hosts.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::Command;
 use std::time::Duration;
 
 use lab::http::Request;
 use lab::process::Process;
-use lab::{Host, Lab, eventually, parts};
+use lab::{Client, Host, Lab, eventually, parts};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::rig::{SPREAD, await_instances, plain, run_web_9500};
+use crate::rig::{SPREAD, await_instances, cluster, plain, run_web_9500};
 
 /// What Sidecar's numbers mean.
 const ALIVE: u64 = 0;
@@ -118,15 +119,34 @@ fn a_listener_that_cannot_be_reached_is_named_by_its_host() {
     assert_eq!(problem(&hosts[1]), "null", "each host speaks for itself alone");
 }
 
+/// A program on a machine of its own, and a file of static services that has it listen.
+fn start_static_listener(lab: &Lab) -> ((Client, Process), String) {
+    let machine = lab.client("listener");
+    let mut program = Command::new(parts::own_binary("echo-app"));
+    let log = lab.logs().join("listener.log");
+    let process = Process::start("listener", machine.namespace(), program.arg("print:10005"), &log);
+    let file = lab.logs().join("static.yaml");
+    let address = machine.address();
+    let entry = format!(
+        "- {{name: db, check: {{kind: AlwaysSuccessful}}, ports: [{{port: 5432, address: {address}}}], listen-port: 10005}}\n"
+    );
+    fs::write(&file, entry).expect("the folder of logs can be written");
+    ((machine, process), file.display().to_string())
+}
+
 #[test]
 fn watchers_are_told_of_what_starts_and_stops_on_another_host() {
     let lab = Lab::of_this_test();
-    let hosts = plain(&lab, &["a", "b"]);
+    let ((_machine, listener), file) = start_static_listener(&lab);
+    let hosts = cluster(&lab, &["a", "b"], |host, name| match name {
+        "a" => host.registrar_arguments(&["--static-services", &file]),
+        _ => host,
+    });
     let [a, b] = &hosts[..] else { unreachable!("two hosts were started") };
     let mut shimctl = Command::new(parts::ours("shimctl"));
     let mut watch = Process::start("watch", a.namespace(), shimctl.arg("watch"), &lab.logs().join("watch.log"));
     let await_line = |watch: &Process, words: &str| {
-        eventually(&format!("shimctl watch prints {words:?}"), SPREAD, || {
+        eventually(&format!("{words:?} is printed"), SPREAD, || {
             let log = watch.log();
             if log.contains(words) { Ok(()) } else { Err(log) }
         });
@@ -147,6 +167,9 @@ fn watchers_are_told_of_what_starts_and_stops_on_another_host() {
         let state = host.get("http://127.0.0.1:7777/api/state.json").expect("the registrar answers").json();
         assert_eq!(containers_of(&state, "b"), [&id[..12]], "{state}");
     }
+
+    await_line(&listener, "/sidecar/update {\"State\":");
+    await_line(&listener, &id[..12]);
 
     b.docker(&["stop", &id]);
     await_line(&watch, &format!("web at 9500: instance b/{} is gone", &id[..12]));

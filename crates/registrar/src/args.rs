@@ -52,7 +52,7 @@ pub struct Args {
     #[arg(long, env = "REGISTRAR_ENVOY_USER", value_name = "USER")]
     pub envoy_user: Option<String>,
 
-    /// Where the read API, health and readiness are served [default: 127.0.0.1:7777]
+    /// Where the read API, metrics, health and readiness are served [default: 127.0.0.1:7777]
     #[arg(long, env = "REGISTRAR_HTTP_LISTEN", value_name = "ADDRESS:PORT")]
     pub http_listen: Option<String>,
 

@@ -7,7 +7,7 @@
 mod sidecar;
 mod watch;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::serve::ListenerExt;
+use axum::serve::{Listener, ListenerExt};
 use axum::{Json, Router};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::TcpListener;
@@ -69,18 +69,19 @@ pub(crate) async fn run(
         })
         .layer(middleware::from_fn_with_state(api.clone(), check_host))
         .with_state(api);
-    let listener = listener.tap_io(|client| {
-        if let Err(error) = setsockopt(client, sockopt::TcpUserTimeout, &stuck_max_ms()) {
-            warn!(%error, "a client that takes nothing can't be noticed");
-        }
-    });
-    if let Err(error) = axum::serve(listener, routes).await {
+    if let Err(error) = axum::serve(ending_stuck_clients(listener, STUCK_MAX), routes).await {
         warn!(%error, "the HTTP API ended");
     }
 }
 
-fn stuck_max_ms() -> u32 {
-    u32::try_from(STUCK_MAX.as_millis()).unwrap_or(u32::MAX)
+/// A listener whose connections end when their client takes nothing, or is gone without a word, for `limit`.
+fn ending_stuck_clients(listener: TcpListener, limit: Duration) -> impl Listener<Addr = SocketAddr> {
+    let limit_ms = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+    listener.tap_io(move |client| {
+        if let Err(error) = setsockopt(client, sockopt::TcpUserTimeout, &limit_ms) {
+            warn!(%error, "a client that takes nothing can't be noticed");
+        }
+    })
 }
 
 async fn healthz(State(api): State<Api>) -> Response {
@@ -157,7 +158,40 @@ fn error(status: StatusCode, reason: &str) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use axum::body::{Body, Bytes};
+    use futures_util::stream;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpStream;
+    use tokio::time::timeout;
+
     use super::*;
+
+    /// Says when it is no more.
+    struct Guard(mpsc::Sender<()>);
+
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            let _ = self.0.try_send(());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_is_ended() {
+        let (ended, mut has_ended) = mpsc::channel(1);
+        let endless = move || {
+            let chunk = |guard| async move { Some((Ok::<_, Infallible>(Bytes::from(vec![0; 1 << 16])), guard)) };
+            std::future::ready(Body::from_stream(stream::unfold(Guard(ended.clone()), chunk)))
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let listener = ending_stuck_clients(listener, Duration::from_secs(1));
+        tokio::spawn(axum::serve(listener, Router::new().route("/", get(endless))).into_future());
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+        assert_eq!(timeout(Duration::from_secs(20), has_ended.recv()).await, Ok(Some(())));
+    }
 
     #[test]
     fn only_names_that_cannot_be_anothers_are_served() {
