@@ -146,15 +146,18 @@ fn five_hosts_in_two_parts_serve_on_both_sides_and_agree_once_they_are_joined() 
     let (of_few, of_most) = ids.split_at(2);
     let texts = |ids: &[String]| ids.iter().map(|id| id[..12].to_owned()).collect::<Vec<_>>();
     separate(few, most);
+    let cut = Instant::now();
     // Those that lost the smaller part take it for dead; those that lost most doubt themselves, and serve on.
     eventually("the three withdraw the two", Duration::from_secs(30), || {
         let counts: Vec<_> = most.iter().map(|host| instances(host, 9500).len()).collect();
         if counts == [3, 3, 3] { Ok(()) } else { Err(format!("{counts:?}")) }
     });
+    println!("withdrawn after {:?}", cut.elapsed());
     for (side, own) in [(few, texts(of_few)), (most, texts(of_most))] {
         let own: Vec<_> = own.iter().map(String::as_str).collect();
         side.iter().for_each(|host| await_answers(host, &url(9500), &own));
     }
+    println!("each side answers with its own after {:?}", cut.elapsed());
     few[1].docker(&["kill", &of_few[1]]);
     let new = run_web_9500(&most[0]);
     join(few);
