@@ -13,6 +13,9 @@ use crate::envelope::BODY_MAX;
 /// with 12 none of 5,000 did.
 const TRANSMISSIONS_MIN: u32 = 12;
 
+/// As many hosts as make a small cluster.
+const SMALL: usize = 30;
+
 /// How long a member that was taken for dead is remembered as such.
 const FORGET_DOWN: Duration = Duration::from_secs(3600);
 
@@ -28,15 +31,17 @@ impl Settings {
     /// `hosts` counts this one; `lost_lately` says whether a host was taken for dead in the last minutes.
     pub(crate) fn new(hosts: usize, lost_lately: bool) -> Self {
         let suspicion = match hosts {
-            0..=30 => 2,
+            0..=SMALL => 2,
             31..=300 => 3,
             _ => 4,
         };
         Self {
             transmissions: transmissions(hosts),
             suspicion: Duration::from_secs(suspicion),
-            // After a partition both sides count each other as dead; asking often makes healing fast.
-            announce_to_down: Duration::from_secs(if lost_lately { 5 } else { 65 }),
+            // After a partition both sides count each other as dead; asking often makes healing fast. foca takes another
+            // time only when the one that runs is over, which for a partition of a minute is too late: so a small
+            // cluster, where asking costs next to nothing, has the short one from the start.
+            announce_to_down: Duration::from_secs(if lost_lately || hosts <= SMALL { 5 } else { 65 }),
         }
     }
 
@@ -83,7 +88,10 @@ mod tests {
 
     #[test]
     fn those_that_were_lost_are_asked_often_at_first() {
-        let every = |lost| Settings::new(10, lost).config().periodic_announce_to_down_members.unwrap().frequency;
-        assert_eq!([every(true), every(false)], [Duration::from_secs(5), Duration::from_secs(65)]);
+        let every = |hosts, lost| {
+            let announces = Settings::new(hosts, lost).config().periodic_announce_to_down_members;
+            announces.unwrap().frequency.as_secs()
+        };
+        assert_eq!([every(1000, true), every(1000, false), every(10, true), every(10, false)], [5, 65, 5, 5]);
     }
 }
