@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use crate::rig::{await_answers, await_truth, instances, plain, run_web_9500, url};
 
 /// Steps of the random walk, and after how many of them everything is brought back and compared.
-const STEPS: u32 = 60;
+const STEPS: u32 = 300;
 const STEPS_BETWEEN_LOOKS: u32 = 6;
 /// Containers on one host, at most.
 const CONTAINERS_MAX: usize = 4;
