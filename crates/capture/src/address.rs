@@ -1,4 +1,4 @@
-//! Service addresses on `lo`: `--assign-service-address`. And which addresses the host has.
+//! Service addresses on `lo`: `--assign-service-address`.
 //!
 //! An address that is added carries a mark, so that a registrar that starts again knows it for its own, and takes it
 //! back when it leaves. (Kernels before 5.18 keep no mark: there, an address outlives the registrar that added it.)
@@ -86,14 +86,6 @@ impl AssignedAddress {
             Err(errno) => Err(errno.into()),
         }
     }
-}
-
-/// Every address that an interface of this host has, in the kernel's order.
-///
-/// # Errors
-/// The kernel's reason. Needs no privilege.
-pub fn host_addresses() -> io::Result<Vec<IpAddr>> {
-    Ok(RouteSocket::open()?.addresses()?.into_iter().map(|found| found.address).collect())
 }
 
 fn on_lo(address: IpAddr) -> Ifaddrmsg {

@@ -23,7 +23,7 @@
 //! | service addresses on `lo` | [`address`] |
 //! | netlink: messages, transactions | `batch`, `socket` |
 
-pub mod address;
+mod address;
 mod batch;
 pub mod capture;
 pub mod choice;

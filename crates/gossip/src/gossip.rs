@@ -111,6 +111,8 @@ pub struct Gossip {
     datagrams_sealed: u64,
     ids_given: u64,
     exchanges_begun: u64,
+    /// An exchange was completed with somebody who was inside.
+    is_informed: bool,
     last_heard: Instant,
     entered: Instant,
     /// How often in a row this host got in by a stream and then heard no datagram.
@@ -155,6 +157,7 @@ impl Gossip {
             datagrams_sealed: 0,
             ids_given: 0,
             exchanges_begun: 0,
+            is_informed: false,
             last_heard: now,
             entered: now,
             in_vain: 0,

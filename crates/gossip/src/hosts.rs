@@ -7,6 +7,9 @@
 //!     │ foca: up            │  └──┘ its registrar is gone,    │ foca: up
 //!     └─────────────────────┴───────an instance answers ◀─────┘
 //! ```
+//! A host of which this one only hears that others have lost it is looked at as well, after this host's own start say:
+//! its registrar may be dead and its instances there. It is not served before one of them has answered.
+//!
 //! A host that foca takes for dead is looked at directly before its instances are withdrawn: its registrar by
 //! a stream, an instance by its port. Where most hosts are lost at once, it is more likely that this host is
 //! the one in trouble, and all stay served.
@@ -93,15 +96,23 @@ pub(crate) struct Host {
     pub(crate) status: HostStatus,
     pub(crate) since: Instant,
     pub(crate) check: Option<Check>,
+    /// It was seen alive, or one of its instances has answered.
+    proven: bool,
     /// It is down, and served all the same because too many are.
     held: bool,
 }
 
 impl Host {
+    /// It is being looked at, and nothing of it has answered yet.
+    pub(crate) fn is_unproven(&self) -> bool {
+        self.status == HostStatus::Suspect && !self.proven
+    }
+
     /// Whether its instances are served.
     pub(crate) fn is_served(&self) -> bool {
         match self.status {
-            HostStatus::Alive | HostStatus::Suspect => true,
+            HostStatus::Alive => true,
+            HostStatus::Suspect => self.proven,
             HostStatus::Down => self.held,
             HostStatus::Left => false,
         }
@@ -139,7 +150,7 @@ impl Hosts {
         let before = self.hosts.get(&name);
         let since = before.filter(|host| host.status == HostStatus::Alive).map_or(now, |host| host.since);
         let same = before.is_some_and(|host| host.status == HostStatus::Alive && host.identity == identity);
-        let host = Host { identity, status: HostStatus::Alive, since, check: None, held: false };
+        let host = Host { identity, status: HostStatus::Alive, since, check: None, proven: true, held: false };
         self.hosts.insert(name.clone(), host);
         let mut changed = self.release(now);
         if !same {
@@ -151,7 +162,7 @@ impl Hosts {
     /// The host's record is known, and nothing of the host itself.
     pub(crate) fn heard_of(&mut self, identity: HostIdentity, now: Instant) {
         let name = identity.name.as_ref().clone();
-        let host = Host { identity, status: HostStatus::Down, since: now, check: None, held: false };
+        let host = Host { identity, status: HostStatus::Down, since: now, check: None, proven: false, held: false };
         self.hosts.entry(name).or_insert(host);
     }
 
@@ -164,6 +175,22 @@ impl Hosts {
             }
             _ => false,
         }
+    }
+
+    /// The host is down, and is to be looked at all the same. Says whether it is.
+    pub(crate) fn look_again(&mut self, name: &HostName, now: Instant) -> bool {
+        match self.hosts.get_mut(name) {
+            Some(host) if host.status == HostStatus::Down && !host.held => {
+                (host.status, host.since, host.proven) = (HostStatus::Suspect, now, false);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The host was looked at, and something of it is there. Says whether it is served only now.
+    pub(crate) fn prove(&mut self, name: &HostName) -> bool {
+        self.hosts.get_mut(name).is_some_and(|host| !std::mem::replace(&mut host.proven, true))
     }
 
     /// The host has left.
@@ -183,8 +210,10 @@ impl Hosts {
         if matches!(host.status, HostStatus::Down | HostStatus::Left) {
             return Vec::new();
         }
-        (host.status, host.since, host.check, host.held) = (HostStatus::Down, now, None, self.holding);
-        let mut changed = self.hold(now);
+        let was_served = host.proven;
+        (host.status, host.since, host.check) = (HostStatus::Down, now, None);
+        host.held = self.holding && was_served;
+        let mut changed = if was_served { self.hold(now) } else { Vec::new() };
         changed.push(name.clone());
         changed
     }
@@ -200,7 +229,7 @@ impl Hosts {
     }
 
     fn present(&self) -> usize {
-        let present = |host: &&Host| matches!(host.status, HostStatus::Alive | HostStatus::Suspect);
+        let present = |host: &&Host| matches!(host.status, HostStatus::Alive | HostStatus::Suspect) && host.proven;
         self.hosts.values().filter(present).count()
     }
 
@@ -212,8 +241,9 @@ impl Hosts {
 
     /// Serves those that were lost lately again, if they are too many to believe.
     fn hold(&mut self, now: Instant) -> Vec<HostName> {
-        let lately =
-            |host: &Host| host.status == HostStatus::Down && now.saturating_duration_since(host.since) <= LOSS_WINDOW;
+        let lately = |host: &Host| {
+            host.status == HostStatus::Down && host.proven && now.saturating_duration_since(host.since) <= LOSS_WINDOW
+        };
         let lost = self.hosts.values().filter(|host| host.held || lately(host)).count();
         if self.holding || !self.is_too_many(lost) {
             return Vec::new();

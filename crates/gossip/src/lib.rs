@@ -21,6 +21,8 @@
 //! | who hears badly takes others for dead | a score stretches suspicion; the deaf judge nobody | `local_health` |
 //! | a joiner learns members by handfuls | the way in is a stream that carries them all | `gossip::joining` |
 //! | taken for dead is final, and spreads | a direct look before anything is withdrawn | `gossip::checking` |
+//! | who lets a host in may die before it has told all | everybody is asked until one that was inside has | `gossip::joining` |
+//! | a dead registrar is no member, and who starts later never hears of its host | told of as lost, and knocked at | `gossip::checking` |
 //! | missed rumours of a death | lists of members are exchanged, and what others lost is looked at | `gossip::streams` |
 //! | losing everybody means silence for ever | asks for a way in until there is one | `gossip::joining` |
 //! | a clock set back means thousands of renewals | the first words on a stream tell the number to beat | `gossip::greeting` |

@@ -322,10 +322,9 @@ impl Cluster {
         false
     }
 
-    /// Whether there are others to be heard, and none has told all that it knows.
+    /// Whether there are others to be heard, and not all is known that they know.
     pub(crate) fn waits_for_seeds(&self) -> bool {
-        let has_heard = |gossip: &Gossip| gossip.is_inside() && gossip.counters().exchanges_completed > 0;
-        self.has_seeds && self.gossip.as_ref().is_some_and(|(gossip, _)| !has_heard(gossip))
+        self.has_seeds && self.gossip.as_ref().is_some_and(|(gossip, _)| !gossip.is_settled())
     }
 
     /// Begins to leave the cluster; [`Self::has_left`] says when that is done.

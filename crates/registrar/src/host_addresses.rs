@@ -34,6 +34,18 @@ pub(crate) fn all() -> BTreeSet<IpAddr> {
     interfaces.filter_map(|interface| ip(&interface.address?)).collect()
 }
 
+/// Those of this host's addresses at which others may be told to reach it, the advertise address first: it must be
+/// among the [`model::host_record::ADDRESSES_MAX`] that a host can announce. Every container has an interface with a
+/// link-local address on the host; those, and loopback, mean something else on every host.
+pub(crate) fn announceable(all: &BTreeSet<IpAddr>, advertise: IpAddr) -> Vec<IpAddr> {
+    let means_this_host = |address: &&IpAddr| match address {
+        IpAddr::V4(address) => !address.is_loopback() && !address.is_link_local(),
+        IpAddr::V6(address) => !address.is_loopback() && !address.is_unicast_link_local(),
+    };
+    let others = all.iter().filter(means_this_host).copied().filter(|address| *address != advertise);
+    std::iter::once(advertise).chain(others).collect()
+}
+
 fn ip(address: &nix::sys::socket::SockaddrStorage) -> Option<IpAddr> {
     match address.family()? {
         AddressFamily::Inet => address.as_sockaddr_in().map(|address| address.ip().into()),
@@ -49,5 +61,20 @@ mod tests {
     #[test]
     fn loopback_is_among_the_addresses() {
         assert!(all().contains(&IpAddr::from([127, 0, 0, 1])));
+    }
+
+    #[test]
+    fn however_many_containers_run_the_hosts_own_addresses_are_announced() {
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let mut all: BTreeSet<_> = (1..=100).map(|number| address(&format!("fe80::{number}"))).collect();
+        all.extend(["127.0.0.1", "::1", "169.254.1.1", "10.0.0.1", "192.0.2.7", "fd00::1"].map(address));
+        let announced = announceable(&all, address("192.0.2.7"));
+        assert_eq!(announced, ["192.0.2.7", "10.0.0.1", "fd00::1"].map(address));
+
+        let bridges = (0..100).map(|number| address(&format!("172.{number}.0.1")));
+        let many = announceable(&bridges.chain([address("192.0.2.7")]).collect(), address("192.0.2.7"));
+        let mut record = model::HostRecord::default();
+        record.set_addresses(many);
+        assert!(record.addresses().contains(&address("192.0.2.7")), "the one that counts is there");
     }
 }

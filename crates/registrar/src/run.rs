@@ -184,7 +184,7 @@ async fn cluster(
                 cluster: gossip.cluster,
                 keys: gossip.keys,
                 address: SocketAddr::new(advertise_address, gossip.listen.port()),
-                own_addresses: addresses.iter().copied().collect(),
+                own_addresses: host_addresses::announceable(&addresses, advertise_address),
                 service_addresses: config.service_addresses.clone(),
                 unix_ms: unix_ms(SystemTime::now()),
             };

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 
 use crate::namespace::{Namespace, run};
 use capture::AssignedAddress;
-use capture::address::host_addresses;
 
 const ADDRESSES: [&str; 2] = ["192.168.168.168", "fd00::a8"];
 
@@ -25,7 +24,6 @@ fn a_missing_address_is_added_and_taken_back() {
         for address in ADDRESSES {
             let assigned = AssignedAddress::assign(ip(address)).unwrap();
             assert!(assigned.is_ours() && has("lo", address), "{address}");
-            assert!(host_addresses().unwrap().contains(&ip(address)));
             std::net::TcpListener::bind((ip(address), 9500)).unwrap();
             assigned.take_back().unwrap();
             assert!(!has("lo", address), "{address}");

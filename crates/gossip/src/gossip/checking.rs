@@ -58,6 +58,27 @@ impl Gossip {
         }
     }
 
+    /// Others have lost the host, and this one has not seen it: that its registrar is dead says nothing of its
+    /// instances, so they are knocked at before it counts as down.
+    pub(super) fn hear_of_lost(&mut self, now: Instant, identity: HostIdentity) {
+        let name = identity.name.as_ref().clone();
+        if self.hosts.get(&name).is_none() && !self.hosts.is_full() {
+            self.hosts.heard_of(identity, now);
+            self.look_again(now, &name);
+        }
+    }
+
+    /// Looks at a host that is down, if it has said what could be looked at.
+    pub(super) fn look_again(&mut self, now: Instant, name: &HostName) {
+        let has_instances =
+            self.catalogue.get(name).is_some_and(|record| !record.left && !record.instances().is_empty());
+        if has_instances && self.hosts.look_again(name, now) {
+            self.changed.insert(name.clone());
+            let at = self.soon(now, CHECK_WITHIN);
+            self.timers.set(Wake::Check(name.clone()), at);
+        }
+    }
+
     /// Begins to look at a host, or ends it because time is over.
     pub(super) fn check(&mut self, now: Instant, name: HostName) {
         let Some(host) = self.hosts.get(&name).filter(|host| host.status == HostStatus::Suspect) else { return };
@@ -157,6 +178,9 @@ impl Gossip {
 
     /// The host is served on: as a member if it is one, else until it is looked at again.
     fn keep(&mut self, now: Instant, name: &HostName, identity: &HostIdentity) {
+        if self.hosts.prove(name) {
+            self.changed.insert(name.clone());
+        }
         let is_member = self.members.as_ref().is_some_and(|members| members.active().any(|active| active == identity));
         if is_member {
             return self.host_is_up(now, identity.clone());

@@ -26,6 +26,9 @@ const WATCH_EVERY: Duration = Duration::from_millis(500);
 const RECONCILE_EVERY: Duration = Duration::from_secs(10);
 const EXCHANGE_EVERY: Duration = Duration::from_secs(10);
 
+/// The same, until this host has heard for the first time what those inside know.
+const FIRST_EXCHANGE_EVERY: Duration = Duration::from_millis(500);
+
 /// How many are asked at once to be let in.
 const JOIN_AT_ONCE: usize = 3;
 
@@ -125,7 +128,8 @@ impl Gossip {
         self.timers.clear(&Wake::Join);
         self.timers.set(Wake::Watch, now + WATCH_EVERY);
         self.timers.set(Wake::Reconcile, now + RECONCILE_EVERY);
-        let exchange = self.soon(now, EXCHANGE_EVERY);
+        let within = if self.is_informed { EXCHANGE_EVERY } else { FIRST_EXCHANGE_EVERY };
+        let exchange = self.soon(now, within);
         self.timers.set_earlier(Wake::Exchange, exchange);
         // What did not change while this host was outside, the others know.
         if self.own.has_news() {
@@ -171,9 +175,23 @@ impl Gossip {
         }
     }
 
+    /// Who let this host in may have died before it told all. So everybody is asked who may know.
+    fn seek_information(&mut self, now: Instant) {
+        let mut ways = self.ways_in();
+        ways.shuffle(&mut self.rng);
+        for way in ways.into_iter().take(JOIN_AT_ONCE) {
+            self.open_stream(now, way, Purpose::Exchange);
+        }
+        let next = now + FIRST_EXCHANGE_EVERY.mul_f64(self.rng.random_range(0.8..1.2));
+        self.timers.set(Wake::Exchange, next);
+    }
+
     /// Compares what is known with somebody: mostly a member, now and then a seed or a lost host, by which two
     /// halves of a cluster find each other again.
     pub(super) fn begin_exchange(&mut self, now: Instant) {
+        if !self.is_informed {
+            return self.seek_information(now);
+        }
         let Some(members) = &self.members else { return };
         self.exchanges_begun += 1;
         let lost = self.hosts.iter().filter(|(_, host)| host.status == HostStatus::Down);

@@ -111,8 +111,13 @@ impl Gossip {
             return;
         }
         let (left, stamp) = (record.left, record.stamp);
+        let is_first = self.catalogue.get(host).is_none();
         if !self.catalogue.merge(host, record) {
             return;
+        }
+        if is_first {
+            // What was found when nothing was known to knock at says little.
+            self.look_again(now, host);
         }
         if let Some(members) = &mut self.members {
             members.learn(host, Some(stamp));

@@ -1,5 +1,6 @@
 //! Streams: who may open how many, and what is carried on them.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -10,10 +11,10 @@ use super::Gossip;
 use super::joining::Phase;
 use crate::channel::Channel;
 use crate::exchange::Exchange;
-use crate::hosts::Answer;
+use crate::hosts::{Answer, Host};
 use crate::identity::HostIdentity;
 use crate::members::Members;
-use crate::message::{Hello, LIST_MAX, Message};
+use crate::message::{Hello, LIST_MAX, Message, Standing};
 use crate::order::Order;
 use crate::output::{Output, StreamId};
 use crate::refusal::Refusal;
@@ -242,8 +243,10 @@ impl Gossip {
             }
             Message::Digest { members: theirs, buckets } => {
                 let members = self.members.as_ref();
-                let digest = members.map_or(0, Members::digest);
-                let list = || members.map_or_else(Vec::new, members_to_tell);
+                let digest = digest_of(members, self.is_informed);
+                let served =
+                    self.hosts.iter().map(|(_, host)| host).filter(|host| theirs == NOT_TOLD && host.is_served());
+                let list = || members.map_or_else(Vec::new, |members| members_to_tell(members, served));
                 session.exchange.digest(&self.catalogue, (theirs, &buckets), digest, list)?
             }
             Message::Heads { last, heads } => {
@@ -269,7 +272,7 @@ impl Gossip {
     }
 
     pub(super) fn say_digest(&mut self, id: StreamId) {
-        let digest = self.members.as_ref().map_or(0, Members::digest);
+        let digest = digest_of(self.members.as_ref(), self.is_informed);
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let (exchange, first) = Exchange::open(&self.catalogue, digest);
         session.exchange = exchange;
@@ -279,6 +282,7 @@ impl Gossip {
     fn close_if_over(&mut self, id: StreamId) {
         let Some(session) = self.sessions.get(&id).filter(|session| session.exchange.is_over()) else { return };
         self.counters.exchanges_completed += 1;
+        self.is_informed |= session.peer.as_ref().is_some_and(|peer| peer.standing == Standing::Inside);
         // Who accepted leaves the closing to the opener: what was said last must arrive.
         if session.opener {
             self.close_stream(id);
@@ -305,6 +309,7 @@ impl Gossip {
         };
         let rumours: Vec<_> = lost.iter().filter(is_here).map(|lost| lost.id().name.as_ref().clone()).collect();
         rumours.iter().take(RUMOURS_MAX).for_each(|host| self.doubt(now, host));
+        lost.into_iter().for_each(|lost| self.hear_of_lost(now, lost.id().clone()));
         self.settle(now);
         Ok(())
     }
@@ -327,8 +332,21 @@ impl Gossip {
     }
 }
 
-/// Members to tell another host of: those that are there, and those that were lost.
-fn members_to_tell(members: &Members) -> Vec<Member<HostIdentity>> {
+/// The digest of members of a host that was never told of them.
+const NOT_TOLD: u64 = 0;
+
+/// Members to tell another host of: those that are there, and those that were lost. `served` may be in service although
+/// their registrars are dead; to who was never told of them they are lost ones as well, to be looked at.
+fn members_to_tell<'a>(members: &Members, served: impl Iterator<Item = &'a Host>) -> Vec<Member<HostIdentity>> {
     let own = Member::alive(members.identity().clone());
-    members.all().cloned().chain(std::iter::once(own)).take(crate::HOSTS_MAX).collect()
+    let known: BTreeSet<_> = members.all().map(|member| member.id().fingerprint).collect();
+    let served = served.map(|host| &host.identity).filter(|identity| !known.contains(&identity.fingerprint));
+    let served = served.cloned().map(Member::down);
+    members.all().cloned().chain(std::iter::once(own)).chain(served).take(crate::HOSTS_MAX).collect()
+}
+
+/// Equal on two hosts that see the same members. A host that was never told of them says so: the other's list then
+/// also names those that are lost.
+fn digest_of(members: Option<&Members>, is_informed: bool) -> u64 {
+    members.filter(|_| is_informed).map_or(NOT_TOLD, Members::digest)
 }

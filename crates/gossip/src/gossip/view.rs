@@ -125,6 +125,13 @@ impl Gossip {
         self.phase == Phase::Inside
     }
 
+    /// Whether this host knows what there is to know after a start: it is inside, has compared all with somebody who
+    /// was inside before, and has looked at the hosts that only others had seen.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.is_inside() && self.is_informed && !self.hosts.iter().any(|(_, host)| host.is_unproven())
+    }
+
     /// How many others take part, as this host sees it.
     #[must_use]
     pub fn members(&self) -> usize {

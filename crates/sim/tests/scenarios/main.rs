@@ -6,4 +6,5 @@ mod common;
 mod lives;
 mod load;
 mod orders;
+mod together;
 mod trouble;
