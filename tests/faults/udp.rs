@@ -54,7 +54,7 @@ fn datagrams_cost_less_cpu_than_with_docker_proxy() {
     let programs = [parts::ours("envoy-docker-shim"), parts::docker_proxy(Docker::Current)];
     let proxies = programs.map(|program| UdpProxy::start(&program, &lab.logs().join("proxy.log")));
     for kind in KINDS {
-        let [shim, proxy] = proxies.each_ref().map(|proxy| proxy.cost(kind, Duration::from_secs(1)));
+        let [shim, proxy] = proxies.each_ref().map(|proxy| proxy.cost(kind));
         let ratio = shim.per_cpu_second / proxy.per_cpu_second;
         println!(
             "{kind:?}: {ratio:.1} times the datagrams per second of CPU: shim {shim:.0?}, docker-proxy {proxy:.0?}"

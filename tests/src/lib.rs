@@ -35,6 +35,7 @@
 
 pub mod cgroup;
 pub mod collector;
+mod datagram_loads;
 pub mod datagrams;
 pub mod grpc;
 pub mod host;

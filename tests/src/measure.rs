@@ -4,6 +4,10 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
+use nix::sys::time::TimeValLike as _;
+use nix::time::ClockId;
+use nix::unistd::Pid;
+
 use crate::Host;
 use crate::http::{Request, Response, passed_envoy};
 
@@ -95,12 +99,9 @@ fn pss_kb(process: u32) -> u64 {
 /// There is no such process.
 #[must_use]
 pub fn cpu_seconds(process: u32) -> f64 {
-    let path = format!("/proc/{process}/stat");
-    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    let after_name = text.rsplit(')').next().unwrap_or_default();
-    // Fields 14 and 15, of which the name was the second; in hundredths of a second.
-    let ticks: u64 = after_name.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
-    ticks as f64 / 100.0
+    let id = Pid::from_raw(i32::try_from(process).expect("process ids are small"));
+    let time = ClockId::pid_cpu_clock_id(id).and_then(ClockId::now);
+    time.unwrap_or_else(|error| panic!("process {process}: {error}")).num_nanoseconds() as f64 / 1e9
 }
 
 /// How long `work` takes, `times` times over.
