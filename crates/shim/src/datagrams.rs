@@ -19,6 +19,11 @@ use crate::socket_bytes::{self, ADDRESS_LENGTH, CONTROL_LENGTH, ControlWriter};
 pub(crate) const SLOTS: usize = 32;
 /// More than any UDP datagram.
 const SLOT_LENGTH: usize = 65536;
+/// From one slot to the next, in bytes: a power of two would put the beginnings of all of them, which is what most
+/// datagrams fill, into the same few lines of the CPU's caches.
+const STRIDE: usize = SLOT_LENGTH + 33 * 64;
+/// What the kernel takes back at once, in bytes, or a multiple of it.
+const PAGE: usize = 4096;
 /// The most that the kernel cuts into datagrams at once, in bytes.
 const MERGED_MAX: usize = 65000;
 
@@ -47,13 +52,13 @@ pub(crate) struct Batch {
 
 impl Batch {
     pub(crate) fn new() -> Self {
-        let mut bytes = vec![0; SLOTS * SLOT_LENGTH];
+        let mut bytes = vec![0; SLOTS * STRIDE];
         let mut addresses = Box::new([[0; ADDRESS_LENGTH]; SLOTS]);
         let mut controls = Box::new([Control([0; CONTROL_LENGTH]); SLOTS]);
         let mut parts = Box::new([libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; SLOTS]);
         // SAFETY: zeros are a valid `mmsghdr`: null pointers and lengths of 0.
         let mut headers: Box<[libc::mmsghdr; SLOTS]> = Box::new(unsafe { std::mem::zeroed() });
-        for (slot, part) in bytes.chunks_exact_mut(SLOT_LENGTH).zip(parts.iter_mut()) {
+        for (slot, part) in bytes.chunks_exact_mut(STRIDE).zip(parts.iter_mut()) {
             part.iov_base = slot.as_mut_ptr().cast();
         }
         // None of these is ever moved or made longer.
@@ -87,6 +92,15 @@ impl Batch {
         Errno::result(count).map(|count| count.unsigned_abs() as usize)
     }
 
+    /// Receives one datagram of a connected socket; cheaper than [`Self::receive`] of one. It has no route.
+    pub(crate) fn receive_one(&mut self, socket: BorrowedFd<'_>, slot: usize) -> Result<(), Errno> {
+        let bytes = self.parts[slot].iov_base;
+        // SAFETY: each slot has that much room.
+        let length = unsafe { libc::recv(socket.as_raw_fd(), bytes, SLOT_LENGTH, libc::MSG_DONTWAIT) };
+        self.headers[slot].msg_len = Errno::result(length)? as u32;
+        Ok(())
+    }
+
     /// How many bytes a received datagram has.
     pub(crate) fn length(&self, slot: usize) -> usize {
         (self.headers[slot].msg_len as usize).min(SLOT_LENGTH)
@@ -107,11 +121,34 @@ impl Batch {
         slots: Range<usize>,
         routes: Option<&[Route]>,
     ) -> Result<usize, Errno> {
+        if routes.is_none() && slots.len() == 1 {
+            return self.send_one(socket, slots.start).map(|()| 1);
+        }
         for slot in slots.clone() {
             self.parts[slot].iov_len = self.length(slot);
             self.direct(slot, routes.and_then(|routes| routes.get(slot)), None);
         }
         self.send_headers(socket, slots)
+    }
+
+    /// As [`Self::send`] to the peer, and cheaper.
+    fn send_one(&mut self, socket: BorrowedFd<'_>, slot: usize) -> Result<(), Errno> {
+        let (bytes, length) = (self.parts[slot].iov_base, self.length(slot));
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: each slot has more room than it has received.
+        let sent = unsafe { libc::send(socket.as_raw_fd(), bytes, length, flags) };
+        Errno::result(sent).map(drop)
+    }
+
+    /// Gives the memory of the datagrams back to the kernel, until it is used again.
+    pub(crate) fn release_memory(&mut self) {
+        let start = self.bytes.as_mut_ptr_range().start;
+        let skipped = start.align_offset(PAGE);
+        let length = (self.bytes.len() - skipped) / PAGE * PAGE;
+        // SAFETY: whole pages that are all ours, and of bytes only: they read as zeros then.
+        let result = unsafe { libc::madvise(start.wrapping_add(skipped).cast(), length, libc::MADV_DONTNEED) };
+        // It can't fail; and if it did, the memory stayed.
+        let _ = Errno::result(result);
     }
 
     /// Sends received datagrams of one route as a single one, to be cut by the kernel into `segment` bytes each. The

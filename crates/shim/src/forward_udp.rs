@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
@@ -11,7 +11,7 @@ use nix::sys::socket::sockopt::RcvBufForce;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, setsockopt, socket};
 
 use crate::datagrams::{Batch, Route, SLOTS};
-use crate::event_loop::{EventLoop, Side, Token};
+use crate::event_loop::{EventLoop, Side, Token, earlier};
 use crate::port::Port;
 use crate::slots::Key;
 use crate::udp_sessions::Sessions;
@@ -20,6 +20,8 @@ use crate::udp_sessions::Sessions;
 const TURN: usize = 8;
 /// File descriptors for everything but sessions.
 const DESCRIPTORS_RESERVED: u64 = 32;
+/// How long the buffers keep their memory without a datagram: sessions last longer, and most shims mostly sleep.
+const MEMORY_KEPT: Duration = Duration::from_secs(1);
 /// What may wait at the port for us, in bytes: all clients share it.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
@@ -30,6 +32,8 @@ pub(crate) struct UdpForwarder {
     sessions: Sessions<OwnedFd>,
     /// There while there are sessions.
     batch: Option<Batch>,
+    /// When the batch is to give its memory back, if it has any.
+    release_at: Option<Instant>,
     /// Answers in the batch: where they go.
     answers: Vec<Route>,
     to_container: Merging,
@@ -61,6 +65,7 @@ impl UdpForwarder {
             container,
             sessions: Sessions::new(capacity),
             batch: None,
+            release_at: None,
             answers: Vec::new(),
             to_container: Merging { largest: u16::MAX },
             to_clients: Merging { largest: u16::MAX },
@@ -69,12 +74,13 @@ impl UdpForwarder {
 
     /// When [`Self::on_turn`] wants to be called without any event.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.sessions.deadline()
+        earlier(self.sessions.deadline(), self.release_at)
     }
 
     /// Datagrams from clients.
     pub(crate) fn on_port(&mut self, port: &Port, events: &EventLoop, now: Instant) {
         self.flush(port);
+        self.release_at = Some(now + MEMORY_KEPT);
         let mut batch = self.batch.take().unwrap_or_else(Batch::new);
         for _ in 0..TURN {
             let count = match batch.receive(port.socket.as_fd(), 0..SLOTS) {
@@ -123,7 +129,11 @@ impl UdpForwarder {
         let first = self.answers.len();
         let slots = first..SLOTS.min(first + session.expected);
         // An error is the container's "port unreachable" for an earlier datagram. It may listen again soon.
-        let count = batch.receive(session.socket.as_fd(), slots).unwrap_or(0);
+        let count = match slots.len() {
+            1 => batch.receive_one(session.socket.as_fd(), first).map_or(0, |()| 1),
+            _ => batch.receive(session.socket.as_fd(), slots).unwrap_or(0),
+        };
+        self.release_at = Some(now + MEMORY_KEPT);
         session.expected = (2 * count).clamp(1, SLOTS);
         self.answers.extend(std::iter::repeat_n(session.route, count));
         if self.answers.len() == SLOTS {
@@ -152,8 +162,13 @@ impl UdpForwarder {
     pub(crate) fn on_turn(&mut self, port: &Port, now: Instant) {
         self.flush(port);
         self.sessions.expire(now);
+        if self.release_at.is_some_and(|at| at <= now) {
+            self.release_at = None;
+            self.batch.iter_mut().for_each(Batch::release_memory);
+        }
         if self.sessions.is_empty() {
             self.batch = None;
+            self.release_at = None;
             self.answers = Vec::new();
         }
     }

@@ -171,6 +171,38 @@ fn a_refusing_container_costs_no_datagram_after_it_listens() {
     assert_eq!(ask(&socket, b"question"), b"question");
 }
 
+/// In kB. Only what is of no file: pages of a program that was just built are dirty too, and nobody's.
+fn own_memory(shim: &Shim) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", shim.child.id())).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("Anonymous:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn a_shim_without_datagrams_gives_their_memory_back_and_keeps_its_sessions() {
+    let container = UdpSocket::bind((own_address(), 53)).unwrap();
+    container.set_read_timeout(Some(PATIENCE)).unwrap();
+    let shim = start(container.local_addr().unwrap()).serve();
+    let socket = client(shim.address);
+    let mut buffer = vec![0; 65536];
+    socket.send(b"first").unwrap();
+    let (_, session) = container.recv_from(&mut buffer).unwrap();
+    let before = own_memory(&shim);
+    eventually("the buffers of a burst are seen", || {
+        for _ in 0..6 {
+            socket.send(&[7; 30_000]).unwrap();
+        }
+        (own_memory(&shim) > before + 100).then_some(())
+    });
+    eventually("the memory is given back", || (own_memory(&shim) < before + 50).then_some(()));
+    container.set_nonblocking(true).unwrap();
+    while container.recv_from(&mut buffer).is_ok() {}
+    container.set_nonblocking(false).unwrap();
+    socket.send(b"question").unwrap();
+    let (length, same) = container.recv_from(&mut buffer).unwrap();
+    assert_eq!((&buffer[..length], same), (&b"question"[..], session));
+}
+
 #[test]
 fn a_taken_udp_port_is_named() {
     let holder = UdpSocket::bind((own_address(), 53)).unwrap();
