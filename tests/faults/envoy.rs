@@ -4,7 +4,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use lab::load::Outcomes;
-use lab::{Docker, on_both_dockers};
+use lab::{Docker, on_both_dockers, parts};
 use nix::sys::signal::Signal;
 
 use crate::SECOND;
@@ -49,9 +49,20 @@ fn nobody_is_refused_when_envoy_fails_or_is_replaced(version: Docker) {
             host.await_served_by_envoy(ANYWHERE);
         }
     });
-    rig.host.namespace().run("sysctl", &["-qw", "net.ipv4.tcp_migrate_req=1"]);
-    rig.suffer("Envoy SIGTERM, tcp_migrate_req=1", Allowed::in_flight(1), |host| {
+    // From here on as on a host where `deploy/install` was run.
+    let settings = parts::project().join("deploy/sysctl/60-envoy-docker-shim.conf");
+    rig.host.namespace().run("sysctl", &["--quiet", &format!("--load={}", settings.display())]);
+    rig.suffer("as installed: Envoy SIGTERM", Allowed::IN_HANDS, |host| {
         host.end_envoy(Signal::SIGTERM);
+        sleep(SECOND / 2);
+        host.start_envoy();
+    });
+    rig.suffer("as installed: Envoy restart, 2 workers", Allowed::IN_HANDS, |host| {
+        host.end_envoy(Signal::SIGTERM);
+        host.start_envoy();
+    });
+    rig.suffer("as installed: Envoy kill -9", Allowed::IN_HANDS, |host| {
+        host.end_envoy(Signal::SIGKILL);
         host.start_envoy();
     });
     rig.suffer("Envoy kill -9, registrar dead too", Allowed::in_flight(1), |host| {

@@ -1,15 +1,18 @@
 //! Something runs out: file descriptors, disk, memory.
 
-use std::process::Command;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus};
 use std::thread::sleep;
 
+use lab::cgroup::NoMemory;
 use lab::http::{Request, passed_envoy};
 use lab::load::Load;
 use lab::{Docker, Host, Lab, Proxy, eventually, parts};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 use crate::rig::{ANYWHERE, Allowed, Rig};
-use crate::{SECOND, write_program};
+use crate::{SECOND, shim_of, signal, write_program};
 
 /// Changes a limit of a running process, as `prlimit` names it.
 fn limit(process: u32, resource: &str) {
@@ -97,8 +100,7 @@ fn a_full_disk_stops_nothing_that_runs() {
     host.await_served_by_envoy(9001);
 }
 
-/// Who gets no more memory ends, and is started again by its supervisor, which the test plays. (An Envoy that the
-/// kernel ends for want of memory is one that got SIGKILL: see `envoy`.)
+/// Who gets no more memory ends, and is started again by its supervisor, which the test plays.
 #[test]
 fn nobody_is_refused_when_one_of_us_runs_out_of_memory() {
     let rig = Rig::new(Docker::Current, |host| host);
@@ -123,5 +125,42 @@ fn nobody_is_refused_when_one_of_us_runs_out_of_memory() {
         sleep(SECOND);
         println!("{} of 3 shims run on without memory", host.shims().len());
         host.start_envoy();
+    });
+}
+
+fn was_killed(status: ExitStatus) -> bool {
+    status.signal() == Some(Signal::SIGKILL as i32)
+}
+
+/// As when the host has no memory left, or the unit's `MemoryMax` is reached. The test plays the supervisor.
+#[test]
+fn nobody_is_refused_when_the_kernel_kills_one_of_us_for_want_of_memory() {
+    let rig = Rig::new(Docker::Current, |host| host);
+    let group = NoMemory::new("out-of-memory");
+    rig.suffer("registrar: OOM kill", Allowed::NOTHING, |host| {
+        group.add(only(host, "envoy-docker-registrar"));
+        let _ = host.try_shimctl(&["ports"]);
+        assert!(was_killed(host.registrar_end()));
+        assert_eq!(group.kills(), 1);
+        host.start_registrar();
+    });
+    rig.suffer("Envoy: OOM kill", Allowed::in_flight(1), |host| {
+        group.add(only(host, "envoy"));
+        assert!(was_killed(host.envoy_end()));
+        assert_eq!(group.kills(), 2);
+        host.start_envoy();
+    });
+    rig.suffer("a shim: OOM kill", Allowed::NOTHING, |host| {
+        let shim = shim_of(host, "0.0.0.0", ANYWHERE);
+        group.add(shim);
+        // It says its port again, for which it needs a buffer.
+        signal(shim, Signal::SIGHUP);
+        let says = |row: &Value| row["problem"].as_str().is_some_and(|text| text.contains("was killed"));
+        eventually("the port says that its shim was killed", 5 * SECOND, || {
+            let ports = host.ports(ANYWHERE);
+            if ports.iter().any(says) { Ok(()) } else { Err(format!("{ports:?}")) }
+        });
+        assert_eq!(group.kills(), 3);
+        sleep(SECOND);
     });
 }

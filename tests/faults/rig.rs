@@ -48,6 +48,9 @@ impl Allowed {
     /// Nobody notices.
     pub(crate) const NOTHING: Self = Self::in_flight(0);
 
+    /// Those that Envoy itself had accepted at that moment, and none that waited: a handful.
+    pub(crate) const IN_HANDS: Self = Self { refused: 0, lost: 12 };
+
     /// As many lost as can be in the hands of what fails, so many times.
     pub(crate) const fn in_flight(times: u64) -> Self {
         Self { refused: 0, lost: times * IN_FLIGHT * TARGETS.len() as u64 }

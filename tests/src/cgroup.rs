@@ -1,4 +1,4 @@
-//! Control groups of containers: the one thing that outlives its processes, and so must be swept.
+//! Control groups: those of containers, and one without memory. They are what outlives its processes, and so must be swept.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,15 +35,76 @@ impl CgroupParent {
 
 impl Drop for CgroupParent {
     fn drop(&mut self) {
-        // A group is busy for a moment after its last process was killed.
-        for _ in 0..100 {
-            if self.folders().iter().all(|folder| remove(folder).is_ok()) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        eprintln!("lab: control groups named {} could not be removed", self.name);
+        remove_all(&self.folders());
     }
+}
+
+/// A group that may have no memory: the kernel kills who is in it and asks for more than it has (the OOM killer).
+/// Removed when dropped, after the processes.
+#[derive(Debug)]
+pub struct NoMemory {
+    folder: PathBuf,
+    /// What the kernel calls its file that counts.
+    counts: &'static str,
+}
+
+impl NoMemory {
+    /// A group with nobody in it.
+    ///
+    /// # Panics
+    /// This machine has no control groups for memory.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        let name = format!("{PREFIX}{}-{name}", std::process::id());
+        let version_1 = Path::new(ROOT).join("memory");
+        let (parent, limit, counts) = if version_1.is_dir() {
+            (version_1, "memory.limit_in_bytes", "memory.oom_control")
+        } else {
+            write(&Path::new(ROOT).join("cgroup.subtree_control"), "+memory");
+            (PathBuf::from(ROOT), "memory.max", "memory.events")
+        };
+        let folder = parent.join(name);
+        fs::create_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        write(&folder.join(limit), "0");
+        Self { folder, counts }
+    }
+
+    /// Puts a process in, by its id as seen from outside. What it has it keeps.
+    ///
+    /// # Panics
+    /// There is no such process.
+    pub fn add(&self, process: u32) {
+        write(&self.folder.join("cgroup.procs"), &process.to_string());
+    }
+
+    /// How many processes the kernel has killed.
+    #[must_use]
+    pub fn kills(&self) -> u64 {
+        let counts = fs::read_to_string(self.folder.join(self.counts)).unwrap_or_default();
+        let count = counts.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+    }
+}
+
+impl Drop for NoMemory {
+    fn drop(&mut self) {
+        remove_all(std::slice::from_ref(&self.folder));
+    }
+}
+
+fn write(file: &Path, text: &str) {
+    fs::write(file, text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+}
+
+/// A group is busy for a moment after its last process was killed.
+fn remove_all(folders: &[PathBuf]) {
+    for _ in 0..100 {
+        if folders.iter().all(|folder| !folder.exists() || remove(folder).is_ok()) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    eprintln!("lab: control groups could not be removed: {folders:?}");
 }
 
 /// Removes the groups that labs left behind whose process is gone.

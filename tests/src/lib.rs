@@ -54,18 +54,21 @@ pub use host::{Docker, Host, HostBuilder, Proxy};
 pub use network::{Client, Lab};
 pub use wait::eventually;
 
-/// Makes a test of each function for each dockerd: `THEME::docker_20::NAME` and `THEME::docker_current::NAME`.
+/// Makes a test of each function for each dockerd: `THEME::docker_20::NAME` and `THEME::docker_current::NAME`. What stands
+/// before a function's name, such as `#[ignore = "takes a minute"]`, holds for its tests.
 #[macro_export]
 macro_rules! on_both_dockers {
-    ($($name:ident),+ $(,)?) => {
+    ($($(#[$attribute:meta])* $name:ident),+ $(,)?) => {
         mod docker_20 {
             $(#[test]
+            $(#[$attribute])*
             fn $name() {
                 super::$name($crate::Docker::V20);
             })+
         }
         mod docker_current {
             $(#[test]
+            $(#[$attribute])*
             fn $name() {
                 super::$name($crate::Docker::Current);
             })+

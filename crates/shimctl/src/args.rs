@@ -187,7 +187,8 @@ Takes this host out: Docker's own path serves all ports, and the registrar ends.
 The registrar deletes its table in the kernel's firewall, so that where Docker's firewall is on, traffic from other \
 hosts takes Docker's own path from this moment; established connections live on. Then it ends, with exit code 0, so \
 that systemd does not start it again before the next boot or systemctl start. Envoy and the shims go on serving what \
-comes to them. Needs root.
+comes to them. Needs root. A registrar in a container that Docker restarts (deploy/compose.yaml) comes back: stop that \
+container instead, and delete the table as below.
 
 Where no registrar runs, nft delete table inet envoy-docker-shim does the same; without a registrar the table has \
 no effect after a minute anyway.";

@@ -1,7 +1,7 @@
 //! Envoy on a host, with the bootstrap that users copy.
 
 use std::net::SocketAddr;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -54,6 +54,12 @@ impl Host {
     /// Sends Envoy a signal and waits for its end.
     pub fn end_envoy(&self, signal: Signal) {
         running(&self.envoy, "Envoy", |envoy| envoy.end_with(signal));
+    }
+
+    /// Waits until Envoy has ended by itself, and yields how.
+    #[must_use]
+    pub fn envoy_end(&self) -> ExitStatus {
+        running(&self.envoy, "Envoy", |envoy| envoy.wait(START_LIMIT))
     }
 
     /// What Envoy printed, access logs among it.

@@ -271,7 +271,7 @@ fn hints(facts: &Facts) -> Vec<Finding> {
         hints.push(finding(
             "tcp-migrate-req",
             "connections that wait to be accepted by an Envoy that dies are lost with it",
-            "sysctl -w net.ipv4.tcp_migrate_req=1 passes them on to the shim; it holds for the whole host",
+            "sysctl -w net.ipv4.tcp_migrate_req=1 passes them on to the shim; it holds for the whole host (deploy/install puts it into /etc/sysctl.d)",
         ));
     }
     hints
