@@ -4,13 +4,16 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use lab::load::Outcomes;
-use lab::{Docker, on_both_dockers, parts};
+use lab::{Docker, on_both_dockers};
 use nix::sys::signal::Signal;
 
 use crate::SECOND;
 use crate::rig::{ANYWHERE, Allowed, Rig};
 
-on_both_dockers!(nobody_is_refused_when_envoy_fails_or_is_replaced);
+on_both_dockers!(
+    nobody_is_refused_when_envoy_fails_or_is_replaced,
+    without_the_kernels_help_those_are_lost_that_wait_for_an_envoy_that_ends,
+);
 
 /// Deaths in a row of a crash loop.
 const CRASHES: u64 = 5;
@@ -22,16 +25,16 @@ fn nobody_is_refused_when_envoy_fails_or_is_replaced(version: Docker) {
         sleep(SECOND / 2);
         host.start_envoy();
     });
-    rig.suffer("Envoy SIGTERM", Allowed::while_envoy_ends(), |host| {
+    rig.suffer("Envoy SIGTERM", Allowed::IN_HANDS, |host| {
         host.end_envoy(Signal::SIGTERM);
         sleep(SECOND / 2);
         host.start_envoy();
     });
-    rig.suffer("Envoy restart, 1 worker", Allowed::while_envoy_ends(), |host| {
+    rig.suffer("Envoy restart, 1 worker", Allowed::IN_HANDS, |host| {
         host.end_envoy(Signal::SIGTERM);
         host.start_envoy_with_workers(1);
     });
-    rig.suffer("Envoy restart, 4 workers", Allowed::while_envoy_ends(), |host| {
+    rig.suffer("Envoy restart, 4 workers", Allowed::IN_HANDS, |host| {
         host.end_envoy(Signal::SIGTERM);
         host.start_envoy_with_workers(4);
     });
@@ -49,27 +52,30 @@ fn nobody_is_refused_when_envoy_fails_or_is_replaced(version: Docker) {
             host.await_served_by_envoy(ANYWHERE);
         }
     });
-    // From here on as on a host where `deploy/install` was run.
-    let settings = parts::project().join("deploy/sysctl/60-envoy-docker-shim.conf");
-    rig.host.namespace().run("sysctl", &["--quiet", &format!("--load={}", settings.display())]);
-    rig.suffer("as installed: Envoy SIGTERM", Allowed::IN_HANDS, |host| {
-        host.end_envoy(Signal::SIGTERM);
-        sleep(SECOND / 2);
-        host.start_envoy();
-    });
-    rig.suffer("as installed: Envoy restart, 2 workers", Allowed::IN_HANDS, |host| {
-        host.end_envoy(Signal::SIGTERM);
-        host.start_envoy();
-    });
-    rig.suffer("as installed: Envoy kill -9", Allowed::IN_HANDS, |host| {
-        host.end_envoy(Signal::SIGKILL);
-        host.start_envoy();
-    });
     rig.suffer("Envoy kill -9, registrar dead too", Allowed::in_flight(1), |host| {
         host.end_registrar(Signal::SIGKILL);
         host.end_envoy(Signal::SIGKILL);
         sleep(SECOND / 2);
         host.start_registrar();
+        host.start_envoy();
+    });
+}
+
+fn without_the_kernels_help_those_are_lost_that_wait_for_an_envoy_that_ends(version: Docker) {
+    let rig = Rig::new(version, |host| host);
+    rig.host.namespace().run("sysctl", &["--quiet", "--write", "net.ipv4.tcp_migrate_req=0"]);
+    rig.suffer("without: Envoy kill -9", Allowed::while_envoy_ends(), |host| {
+        host.end_envoy(Signal::SIGKILL);
+        sleep(SECOND / 2);
+        host.start_envoy();
+    });
+    rig.suffer("without: Envoy SIGTERM", Allowed::while_envoy_ends(), |host| {
+        host.end_envoy(Signal::SIGTERM);
+        sleep(SECOND / 2);
+        host.start_envoy();
+    });
+    rig.suffer("without: Envoy restart", Allowed::while_envoy_ends(), |host| {
+        host.end_envoy(Signal::SIGTERM);
         host.start_envoy();
     });
 }
