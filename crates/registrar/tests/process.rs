@@ -125,6 +125,22 @@ fn a_shim_of_a_newer_protocol_is_told_to_have_the_registrar_upgraded() {
     assert!(reason.contains("upgrade the registrar"), "{reason}");
 }
 
+/// Shims outlive upgrades of the registrar: those of the first release say these bytes.
+#[test]
+fn a_shim_of_the_first_release_registers_and_is_released() {
+    let registrar = Registrar::start(&[]);
+    let mut shim = registrar.connect();
+    assert!(matches!(shim.hear(), Some(FromRegistrar::Hello { .. })));
+    for (said, answer) in [("register_tcp4", FromRegistrar::Registered), ("release", FromRegistrar::Released)] {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../shim-wire/tests/golden/v1_");
+        let text = std::fs::read_to_string(format!("{path}{said}.hex")).unwrap();
+        let digits = text.trim();
+        let bytes = (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap());
+        shim.stream.write_all(&bytes.collect::<Vec<_>>()).unwrap();
+        assert_eq!(shim.hear(), Some(answer), "{said}");
+    }
+}
+
 #[test]
 fn another_user_is_kept_out_by_the_sockets_mode_and_by_its_credentials() {
     let registrar = Registrar::start(&[]);

@@ -102,6 +102,47 @@ fn a_registrar_that_comes_back_hears_the_same_again() {
     assert!(start.elapsed() < Duration::from_secs(1), "took {:?}", start.elapsed());
 }
 
+/// A message as a later version may send it: the released bytes, and a field that is new at the end.
+fn of_later_version(golden: &str) -> Vec<u8> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../shim-wire/tests/golden/");
+    let text = std::fs::read_to_string(format!("{path}{golden}.hex")).unwrap();
+    let digits = text.trim();
+    let bytes = (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap());
+    let mut bytes: Vec<u8> = bytes.chain([0xaa, 0xbb, 0xcc]).collect();
+    let length = u16::try_from(bytes.len() - 2).unwrap();
+    bytes[..2].copy_from_slice(&length.to_be_bytes());
+    bytes
+}
+
+#[test]
+fn a_registrar_that_was_upgraded_to_a_later_version_is_understood_to_the_end() {
+    let folder = Folder::new();
+    let (mut shim, registrar) = shim_with_registrar(&folder, |_| {});
+    let (connection, first) = registrar.accept_and_register(0);
+    drop((registrar, connection));
+    std::fs::remove_file(folder.join("registrar.sock")).unwrap();
+
+    let upgraded = Registrar::listen(&folder.join("registrar.sock"));
+    let mut connection = upgraded.accept();
+    let mut hello = of_later_version("v1_hello");
+    hello[3..5].copy_from_slice(&(VERSION + 1).to_be_bytes());
+    connection.stream.write_all(&hello).unwrap();
+    assert_eq!(connection.hear(), Some(FromShim::Register(first)), "the shim says its own version");
+    assert_eq!(owner(&shim), 101, "the uid of the golden file");
+    // A kind of message that this shim has never heard of, among those that it knows.
+    connection.stream.write_all(&of_later_version("v1_registered")).unwrap();
+    connection.stream.write_all(&[0, 3, 201, 1, 2]).unwrap();
+    connection.stream.write_all(&of_later_version("v1_steer")).unwrap();
+    assert_eq!(shim.ask(), "container");
+    shim.signal(Signal::SIGINT);
+    assert_eq!(connection.hear(), Some(FromShim::Release));
+    let begun = Instant::now();
+    connection.stream.write_all(&of_later_version("v1_released")).unwrap();
+    assert_eq!(shim.exit().code(), Some(0));
+    assert!(begun.elapsed() < Duration::from_millis(500), "it did not wait for anything else");
+    assert_eq!(shim.log(), "");
+}
+
 #[test]
 fn a_registrar_that_was_never_there_is_found_when_it_comes() {
     let folder = Folder::new();
