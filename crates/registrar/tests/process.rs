@@ -129,7 +129,7 @@ fn a_shim_of_a_newer_protocol_is_told_to_have_the_registrar_upgraded() {
 #[test]
 fn a_shim_of_the_first_release_registers_and_is_released() {
     let registrar = Registrar::start(&[]);
-    let mut shim = registrar.connect();
+    let mut shim = Shim::of(&registrar);
     assert!(matches!(shim.hear(), Some(FromRegistrar::Hello { .. })));
     for (said, answer) in [("register_tcp4", FromRegistrar::Registered), ("release", FromRegistrar::Released)] {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../shim-wire/tests/golden/v1_");
