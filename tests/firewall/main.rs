@@ -9,6 +9,7 @@ use lab::http::Response;
 use lab::{Docker, Host, HostBuilder, Lab, eventually};
 
 mod addresses;
+mod changed_setting;
 mod faults;
 mod leave;
 mod left_alone;
@@ -16,6 +17,7 @@ mod positions;
 mod ufw;
 mod unproxied;
 mod user_rules;
+mod without_net_admin;
 
 /// Our table in the kernel, as `nft` names it.
 const TABLE: [&str; 3] = ["table", "inet", "envoy-docker-shim"];

@@ -80,6 +80,7 @@ struct Options {
     proxy: Proxy,
     registrar: bool,
     registrar_arguments: Vec<String>,
+    registrar_has_net_admin: bool,
     envoy: bool,
     envoy_user: u32,
     envoy_bootstrap: Option<PathBuf>,
@@ -96,6 +97,7 @@ impl<'a> HostBuilder<'a> {
             proxy: Proxy::Shim,
             registrar: true,
             registrar_arguments: Vec::new(),
+            registrar_has_net_admin: true,
             envoy: true,
             envoy_user: 0,
             envoy_bootstrap: None,
@@ -156,6 +158,13 @@ impl<'a> HostBuilder<'a> {
     #[must_use]
     pub fn registrar_arguments(mut self, arguments: &[&str]) -> Self {
         self.options.registrar_arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self
+    }
+
+    /// Runs the registrar as root, but without `CAP_NET_ADMIN`.
+    #[must_use]
+    pub fn registrar_without_net_admin(mut self) -> Self {
+        self.options.registrar_has_net_admin = false;
         self
     }
 

@@ -111,7 +111,13 @@ impl Host {
 
     /// Starts dockerd and waits until it answers.
     pub fn start_dockerd(&self) {
-        self.spawn_dockerd();
+        self.start_dockerd_with(&[]);
+    }
+
+    /// Starts dockerd with further arguments, this time alone, and waits until it answers.
+    pub fn start_dockerd_with(&self, arguments: &[&str]) {
+        let process = self.start_process("dockerd", self.dockerd_command().args(arguments));
+        put(&self.dockerd, process);
         self.await_dockerd();
     }
 

@@ -41,7 +41,14 @@ impl Host {
 
     /// Starts the registrar.
     pub fn spawn_registrar(&self) {
-        let mut command = Command::new(parts::ours("envoy-docker-registrar"));
+        let program = parts::ours("envoy-docker-registrar");
+        let mut command = if self.options.registrar_has_net_admin {
+            Command::new(program)
+        } else {
+            let mut command = Command::new("setpriv");
+            command.args(["--bounding-set", "-net_admin", "--inh-caps", "-net_admin"]).arg(program);
+            command
+        };
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         command.args(["--envoy-user", &self.options.envoy_user.to_string()]);
         command.args(&self.options.registrar_arguments);
