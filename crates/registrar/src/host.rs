@@ -7,8 +7,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use capture::{Capture, Mode, UNPROXIED_CATCH_PORT};
-use catalog::{Catalog, Lookup, PortChange, PortRow, Registration, RegistrationId};
+use capture::{Capture, UNPROXIED_CATCH_PORT};
+use catalog::{Catalog, Lookup, PortChange, Registration, RegistrationId};
 use model::{Protocol, PublishedPort};
 use shim_wire::{FromRegistrar, Register};
 use sock_diag::Listener;
@@ -19,12 +19,13 @@ use xds::resources::{self, Settings, names};
 use xds::{Hub, ResourceType, Response, StreamError, StreamId};
 
 mod envoy_report;
+mod ports_report;
 pub(crate) mod unproxied;
 
 use self::unproxied::{Unproxied, catching, catching_port};
 use crate::cluster::Cluster;
 use crate::docker::DockerEvent;
-use crate::event::{EnvoysWord, Event, Order, PortsReport, Query, ShimEvent, XdsEvent};
+use crate::event::{Event, Order, Query, ShimEvent, XdsEvent};
 use crate::metrics::Numbers;
 use crate::missing_listeners::{Has, Mend, MissingListeners};
 use crate::readiness::{DockerState, Missing, Readiness};
@@ -440,43 +441,6 @@ impl Host {
             resources: status.resources,
             nacks: status.nack_count,
             cluster: self.cluster.numbers(),
-        }
-    }
-
-    fn ports(&self) -> PortsReport {
-        let with_word = |row: PortRow| {
-            let word = self.envoys_word(&row);
-            (row, word)
-        };
-        let capture = self.capture.status();
-        PortsReport {
-            ports: self.catalog.rows().into_iter().map(with_word).collect(),
-            envoy_connected: !self.streams.is_empty(),
-            serves_unproxied: self.catalog.serves_unproxied(),
-            not_diverted: (capture.mode != Mode::Divert).then(|| capture.reason.clone()),
-            not_captured: (capture.mode == Mode::LeftAlone).then_some(capture.reason),
-            docker_problem: self.docker_problem.clone(),
-        }
-    }
-
-    fn envoys_word(&self, row: &PortRow) -> EnvoysWord {
-        let (listener, socket, catch) = if row.is_unproxied {
-            let address = row.published.address;
-            let listener = names::unproxied_listener(&row.published);
-            (listener, catching_port(address), self.rejected_catch(address))
-        } else {
-            (names::port_listener(&row.published), row.published, None)
-        };
-        if let Some(message) = catch.or_else(|| self.hub.rejection(ResourceType::Listener, &listener)) {
-            EnvoysWord::Rejected(message.to_owned())
-        } else if self.watchdog.is_stuck(&socket) {
-            EnvoysWord::Stuck
-        } else if self.catalog.is_caught(&row.published) && self.capture.has_unproxied() {
-            EnvoysWord::Caught
-        } else if self.hub.is_accepted(ResourceType::Listener, &listener) {
-            EnvoysWord::Accepted
-        } else {
-            EnvoysWord::Nothing
         }
     }
 }
