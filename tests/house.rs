@@ -24,20 +24,32 @@ const LICENCES: [&str; 10] = [
 ];
 
 /// For each crate of ours, those of ours that it may use.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     ("model", &[]),
     ("admin-api", &[]),
     ("sock-diag", &[]),
+    ("socket-group", &[]),
     ("shim-wire", &["model"]),
     ("health", &["model"]),
     ("gossip", &["model"]),
     ("xds", &["model"]),
     ("capture", &["model"]),
     ("catalog", &["health", "model"]),
-    ("envoy-docker-shim", &["model", "shim-wire", "sock-diag"]),
+    ("envoy-docker-shim", &["model", "shim-wire", "sock-diag", "socket-group"]),
     (
         "envoy-docker-registrar",
-        &["admin-api", "capture", "catalog", "gossip", "health", "model", "shim-wire", "sock-diag", "xds"],
+        &[
+            "admin-api",
+            "capture",
+            "catalog",
+            "gossip",
+            "health",
+            "model",
+            "shim-wire",
+            "sock-diag",
+            "socket-group",
+            "xds",
+        ],
     ),
     ("shimctl", &["admin-api", "gossip", "model"]),
     ("sim", &["catalog", "gossip", "health", "model", "xds"]),

@@ -9,6 +9,7 @@ mod requests;
 mod rig;
 mod served;
 mod slow;
+mod standby;
 mod times;
 mod walks;
 mod watch;

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::http::{Request, Response};
-use crate::namespace::Namespace;
+use crate::namespace::{Namespace, Network};
 
 /// Connections that wait at the same time, unless told otherwise.
 const WORKERS: u32 = 8;
@@ -103,22 +103,28 @@ impl Load {
     /// within the request's time limit, the load goes on at its pace whatever becomes of it.
     #[must_use]
     pub fn with_workers(namespace: &Namespace, request: &Request, per_second: u32, workers: u32) -> Self {
-        Self::start_workers(namespace, request, per_second, workers, |request, _| request.send())
+        Self::from_network(&namespace.network(), request, per_second, workers)
+    }
+
+    /// As [`Self::with_workers`], from any network, such as a container's.
+    #[must_use]
+    pub fn from_network(network: &Network, request: &Request, per_second: u32, workers: u32) -> Self {
+        Self::start_workers(network, request, per_second, workers, |request, _| request.send())
     }
 
     /// As [`Self::with_workers`], each worker asking over one connection for as long as that lasts.
     #[must_use]
     pub fn over_kept_connections(namespace: &Namespace, request: &Request, per_second: u32, workers: u32) -> Self {
-        Self::start_workers(namespace, request, per_second, workers, Request::send_over)
+        Self::start_workers(&namespace.network(), request, per_second, workers, Request::send_over)
     }
 
-    fn start_workers(namespace: &Namespace, request: &Request, per_second: u32, workers: u32, send: Send) -> Self {
+    fn start_workers(network: &Network, request: &Request, per_second: u32, workers: u32, send: Send) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let tally = Arc::new(Mutex::new(Tally::default()));
         let pause = Duration::from_secs(1) * workers / per_second;
         let worker = |number| {
             let (over, tally, request) = (Arc::clone(&over), Arc::clone(&tally), request.clone());
-            let network = namespace.network();
+            let network = network.again();
             std::thread::spawn(move || {
                 network.enter();
                 // One after the other.

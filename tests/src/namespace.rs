@@ -194,6 +194,12 @@ impl Network {
         Self(File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
     }
 
+    /// The same once more, for another thread.
+    #[must_use]
+    pub(crate) fn again(&self) -> Self {
+        Self(self.0.try_clone().expect("a file can be cloned"))
+    }
+
     /// Puts the calling thread into this network, for good.
     pub fn enter(&self) {
         enter_network(&self.0);

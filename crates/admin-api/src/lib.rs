@@ -105,12 +105,38 @@ pub struct Envoy {
     /// Whether Envoy is to serve the ports that Docker publishes without a shim.
     #[serde(default)]
     pub capture_unproxied: bool,
+    /// Who answers service ports now, at each service address.
+    #[serde(default)]
+    pub service_addresses: Vec<ServiceAddress>,
     /// How many resources there are, by type: `clusters`, `endpoints`, `listeners`.
     pub resources: BTreeMap<String, usize>,
     /// How often Envoy rejected something since the registrar started.
     pub nacks: u64,
     /// What it rejected last, and null if it never did.
     pub last_nack: Option<Nack>,
+}
+
+/// A service address of this host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// Who answers new connections to its service ports.
+    pub served_by: ServiceServer,
+    /// What is wrong there, with the mend where there is one.
+    pub problem: Option<String>,
+}
+
+/// Who answers new connections to service ports; the worst is the greatest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServiceServer {
+    /// Envoy listens, and the kernel sends new connections to it.
+    Envoy,
+    /// The registrar forwards them: Envoy does not listen, or takes none.
+    Registrar,
+    /// They are refused.
+    Nobody,
 }
 
 /// A rejection by Envoy.

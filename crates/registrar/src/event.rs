@@ -1,5 +1,7 @@
 //! Everything that can happen to the registrar.
 
+use std::net::SocketAddr;
+
 use catalog::{PortRow, RegistrationId, ServiceRow};
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 use health::{Outcome, ProbeId};
@@ -78,6 +80,11 @@ pub(crate) enum Query {
     Hosts(oneshot::Sender<Vec<admin_api::Host>>),
     View(oneshot::Sender<View>),
     Metrics(oneshot::Sender<Numbers>),
+    /// To which instances a connection that was meant for this address may go, in this order.
+    Instances {
+        meant: SocketAddr,
+        answer: oneshot::Sender<Vec<SocketAddr>>,
+    },
 }
 
 /// What an operator wants to be done.

@@ -3,15 +3,14 @@
 //! An event goes in, the catalogue decides, what changed becomes resources, and whoever waits is answered.
 //! Time is read here, once per turn, and handed down.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use capture::{Capture, UNPROXIED_CATCH_PORT};
 use catalog::{Catalog, Lookup, PortChange, Registration, RegistrationId};
-use model::{Protocol, PublishedPort};
+use model::PublishedPort;
 use shim_wire::{FromRegistrar, Register};
-use sock_diag::Listener;
 use tokio::sync::{Notify, mpsc, watch};
 use tonic::Status;
 use tracing::{debug, info, warn};
@@ -21,16 +20,18 @@ use xds::{Hub, ResourceType, Response, StreamError, StreamId};
 mod envoy_report;
 mod ports_report;
 pub(crate) mod unproxied;
+mod who_listens;
 
-use self::unproxied::{Unproxied, catching, catching_port};
+use self::unproxied::Unproxied;
 use crate::cluster::Cluster;
 use crate::docker::DockerEvent;
 use crate::event::{Event, Order, Query, ShimEvent, XdsEvent};
 use crate::metrics::Numbers;
-use crate::missing_listeners::{Has, Mend, MissingListeners};
+use crate::missing_listeners::MissingListeners;
 use crate::readiness::{DockerState, Missing, Readiness};
 use crate::served_services::{Consequences, ServedServices};
-use crate::watchdog::{Queues, Steering, Watchdog};
+use crate::standby::Standby;
+use crate::watchdog::{Steering, Watchdog};
 
 /// All that this host's registrar knows.
 pub(crate) struct Host {
@@ -38,6 +39,7 @@ pub(crate) struct Host {
     hub: Hub,
     settings: Settings,
     services: ServedServices,
+    standby: Standby,
     cluster: Cluster,
     capture: Capture,
     unproxied: Unproxied,
@@ -55,11 +57,11 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// `docker` says whether there is a Docker to wait for; `lookups` is where it is asked.
+    /// Service ports come with who stands by for them. `docker` says whether there is a Docker to wait for; `lookups` is where it is asked.
     pub(crate) fn new(
         catalog: Catalog,
         settings: Settings,
-        services: ServedServices,
+        (services, mut standby): (ServedServices, Standby),
         cluster: Cluster,
         capture: Capture,
         docker: DockerState,
@@ -67,6 +69,7 @@ impl Host {
     ) -> Self {
         let mut hub = Hub::new();
         hub.apply(resources::common(&settings));
+        services.catches().for_each(|address| standby.add(address));
         hub.apply(services.common());
         if catalog.serves_unproxied() {
             hub.apply(resources::unproxied(&unproxied::catch_addresses(), UNPROXIED_CATCH_PORT));
@@ -76,6 +79,7 @@ impl Host {
             hub,
             settings,
             services,
+            standby,
             cluster,
             capture,
             unproxied: Unproxied::default(),
@@ -129,7 +133,11 @@ impl Host {
             Event::StaticServices(list) => self.cluster.set_static(list, now),
             Event::Listener { listener, problem } => self.cluster.listener_reported(listener, problem),
             Event::Query(query) => self.answer(query),
-            Event::Order(order) => self.obey(order, now),
+            Event::Order(order) => {
+                self.obey(order, now);
+                // Who is answered, and looks, is to see what was done.
+                self.settle(now);
+            }
         }
     }
 
@@ -170,61 +178,8 @@ impl Host {
         self.catalog.register(id, registration);
         self.reply(id, FromRegistrar::Registered);
         if self.watchdog.is_stuck(&published) {
-            self.steer(&published, Steering::Shim);
+            self.steer(&published, Steering::Standby);
         }
-    }
-
-    /// Where Envoy takes no connections, new ones are given to the shim, until it does.
-    fn watch_over(&mut self, listeners: &[Listener]) {
-        let mut queues = Queues::new();
-        for listener in listeners {
-            let address = listener.address;
-            let port = PublishedPort { address: address.ip(), port: address.port(), protocol: Protocol::Tcp };
-            let Some((_, registration)) = self.catalog.registration_of(&port) else { continue };
-            if listener.inode != registration.socket_inode {
-                *queues.entry(port).or_default() += listener.accept_queue;
-            }
-        }
-        let addresses: HashSet<_> = listeners.iter().map(|listener| listener.address).collect();
-        let shimless = self.catalog.shimless_ports();
-        let listening: BTreeSet<_> = shimless.filter(|port| addresses.contains(&port.socket_address())).collect();
-        let catch_ports = [capture::CATCH_PORT, UNPROXIED_CATCH_PORT];
-        let catches = addresses.iter().filter(|address| catch_ports.contains(&address.port())).count();
-        self.mend_listeners(catches, |port| queues.contains_key(port) || listening.contains(port));
-        self.catalog.set_listening(listening);
-        for listener in listeners.iter().filter(|listener| listener.address == catching(listener.address.ip())) {
-            *queues.entry(catching_port(listener.address.ip())).or_default() += listener.accept_queue;
-        }
-        for (port, steering) in self.watchdog.look(&queues) {
-            self.steer(&port, steering);
-        }
-        self.look_at_unproxied(|address| addresses.contains(&catching(address)));
-    }
-
-    /// Where Envoy has a listener and does not listen, it is given the listener anew.
-    fn mend_listeners(&mut self, others: usize, is_heard: impl Fn(&PublishedPort) -> bool) {
-        let bound = self.catalog.proxied_ports().filter(|port| port.is_bound);
-        let (heard, missing): (Vec<_>, Vec<_>) = bound.map(|port| port.published).partition(is_heard);
-        let missing: Vec<_> = missing.into_iter().map(|port| (port, Has::of(&port, &self.hub))).collect();
-        for (port, mend) in self.missing_listeners.look(heard.len() + others, missing) {
-            match (mend, self.catalog.proxied_port(&port)) {
-                (Mend::Restore, Some(proxied)) => self.hub.apply(resources::set(proxied, &self.settings)),
-                (Mend::Restore, None) => {}
-                (Mend::Withdraw, _) => {
-                    warn!(%port, "Envoy took the port but does not listen: it is given anew");
-                    self.hub.apply([resources::withdraw_listener(&port)]);
-                }
-            }
-        }
-    }
-
-    fn steer(&self, port: &PublishedPort, steering: Steering) {
-        let Some((id, _)) = self.catalog.registration_of(port) else { return };
-        match steering {
-            Steering::Shim => warn!(%port, "Envoy takes no connections: the shim is given new ones"),
-            Steering::Envoy => info!(%port, "Envoy takes connections again, and is given new ones"),
-        }
-        self.reply(id, FromRegistrar::Steer { to_envoy: steering == Steering::Envoy });
     }
 
     fn handle_docker(&mut self, event: DockerEvent, now: Instant) {
@@ -343,6 +298,7 @@ impl Host {
             info!(without_shim = missing.shims, without_container = missing.containers, "Envoy is told from now on");
             self.hub.start_serving();
             self.cluster.tell_audience();
+            self.standby.start();
             self.capture.set_ports(self.catalog.captured_ports());
             self.catalog.caught_ports().for_each(|port| self.capture.add_unproxied(&port));
             self.capture.set_services(self.services.captured());
@@ -350,6 +306,12 @@ impl Host {
     }
 
     fn serve(&mut self, consequences: Consequences) {
+        if self.services.are_bound() {
+            for (address, port, wanted) in &consequences.captured {
+                let address = (*address, *port).into();
+                if *wanted { self.standby.add(address) } else { self.standby.remove(address) }
+            }
+        }
         self.hub.apply(consequences.envoy);
         if !self.readiness.is_serving() {
             return;
@@ -427,6 +389,10 @@ impl Host {
             Query::Hosts(answer) => drop(answer.send(self.cluster.hosts())),
             Query::View(answer) => drop(answer.send(self.cluster.view(self.readiness.is_serving()))),
             Query::Metrics(answer) => drop(answer.send(self.numbers())),
+            Query::Instances { meant, answer } => {
+                let instances = self.standby.instances(self.services.at(meant), self.services.prefer_local());
+                drop(answer.send(instances));
+            }
             Query::Readiness(answer) => drop(answer.send(self.readiness.waiting(self.missing()))),
         }
     }

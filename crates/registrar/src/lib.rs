@@ -40,6 +40,7 @@ mod served_services;
 mod services_view;
 mod shim_socket;
 mod sidecar;
+mod standby;
 mod static_services;
 mod watch;
 mod watchdog;

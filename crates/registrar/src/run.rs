@@ -33,6 +33,7 @@ use crate::readiness::DockerState;
 use crate::runtime_files::{self, Lock, RuntimeFileError};
 use crate::served_services::ServedServices;
 use crate::sidecar::Identity;
+use crate::standby::Standby;
 use crate::watch::{Audience, Watching};
 use crate::xds_server::XdsServer;
 use crate::{admin, docker, firewall_watch, host_addresses, http, listener_watch, shim_socket, static_services};
@@ -94,7 +95,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let drains = Drains::new(DrainFile::beside(&config.shim_socket));
     let cluster = cluster(config.cluster, &config.defaults, drains, events.clone(), audience).await?;
     let catalog = Catalog::new(config.defaults).with_unproxied(config.capture_unproxied);
-    let host = Host::new(catalog, config.envoy, services, cluster, capture, docker_state, lookups);
+    let standby = Standby::new(config.envoy_uid, rng()?, events.clone());
+    let host = Host::new(catalog, config.envoy, (services, standby), cluster, capture, docker_state, lookups);
 
     if let Some(docker_host) = config.docker_host {
         tokio::spawn(docker::run(docker_host, wanted, events.clone()));

@@ -4,12 +4,12 @@
 //! whoever publishes a port there means it. At an address of services alone there is nothing to beat.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use catalog::{Catalog, ServicePortChange};
 use model::ProxiedServicePort;
 use xds::resources::Settings;
-use xds::resources::service::{self, ServiceSettings};
+use xds::resources::service::{self, Binding, ServiceSettings};
 
 /// What is served, and where.
 #[derive(Debug)]
@@ -43,6 +43,36 @@ impl ServedServices {
     /// Every pair of service address and service port that is to be captured.
     pub(crate) fn captured(&self) -> impl Iterator<Item = (IpAddr, u16)> {
         self.served.iter().flat_map(|(port, (_, addresses))| addresses.iter().map(|address| (*address, *port)))
+    }
+
+    /// Where Envoy listens for all service ports together; nowhere, if it binds each.
+    pub(crate) fn catches(&self) -> impl Iterator<Item = SocketAddr> {
+        let addresses = self.settings.addresses.iter();
+        let port = self.catch_port();
+        addresses.filter_map(move |address| Some(SocketAddr::new(*address, port?)))
+    }
+
+    /// Whether Envoy binds service ports.
+    pub(crate) const fn are_bound(&self) -> bool {
+        self.catch_port().is_none()
+    }
+
+    /// The service port that is served at this address.
+    pub(crate) fn at(&self, address: SocketAddr) -> Option<&ProxiedServicePort> {
+        let (port, addresses) = self.served.get(&address.port())?;
+        addresses.contains(&address.ip()).then_some(port)
+    }
+
+    /// Whether instances of this host come first.
+    pub(crate) const fn prefer_local(&self) -> bool {
+        self.settings.prefer_local
+    }
+
+    const fn catch_port(&self) -> Option<u16> {
+        match self.settings.binding {
+            Binding::Captured { catch_port } => Some(catch_port),
+            Binding::Bound => None,
+        }
     }
 
     /// A service port is to be served otherwise.
@@ -101,7 +131,6 @@ mod tests {
 
     use catalog::{Registration, RegistrationId};
     use model::{Endpoint, EnvironmentName, Protocol, ProxyMode, PublishedPort, Service, ServiceName, Status};
-    use xds::resources::service::Binding;
 
     use super::*;
 
@@ -152,6 +181,10 @@ mod tests {
         assert_eq!(captured(&consequences), [("10.0.0.1".to_owned(), true), ("192.168.168.168".to_owned(), true)]);
         assert!(!consequences.envoy.is_empty());
         assert_eq!(served.captured().count(), 2);
+        assert_eq!(served.at((ALIAS, 9500).into()).map(|port| port.port), Some(9500));
+        for elsewhere in [(ALIAS, 9501), (ALIAS, 15_001), ([10, 0, 0, 2], 9500)] {
+            assert_eq!(served.at(elsewhere.into()), None);
+        }
     }
 
     #[test]

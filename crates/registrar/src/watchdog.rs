@@ -2,7 +2,7 @@
 //!
 //! The kernel goes on giving such an Envoy its share, and clients hang. What gives it away is the queue of
 //! connections that wait to be accepted: it is looked at every [`INTERVAL`], and where it is never empty and
-//! never shorter for [`PATIENCE`] looks, new connections are given to the shim until it is empty again.
+//! never shorter for [`PATIENCE`] looks, new connections are given to who stands by (the shim, say) until it is empty again.
 //! Pure: looking is the caller's part.
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,7 +21,8 @@ const PATIENCE: u32 = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Steering {
     Envoy,
-    Shim,
+    /// Whoever shares the port with Envoy: a published port's shim, a service port's standby.
+    Standby,
 }
 
 /// How many connections wait for Envoy, by port; a port that Envoy does not listen on is not in it.
@@ -50,7 +51,7 @@ impl Watchdog {
             suspect.waiting = *waiting;
             if suspect.looks >= PATIENCE && !suspect.stuck {
                 suspect.stuck = true;
-                orders.push((*port, Steering::Shim));
+                orders.push((*port, Steering::Standby));
             }
         }
         orders
@@ -97,13 +98,13 @@ mod tests {
     #[test]
     fn a_queue_that_never_shrinks_sends_new_connections_to_the_shim_once() {
         let orders = orders(&[Some(1), Some(1), Some(3), Some(3), Some(4)]);
-        assert_eq!(orders, [vec![], vec![], vec![], vec![Steering::Shim], vec![]]);
+        assert_eq!(orders, [vec![], vec![], vec![], vec![Steering::Standby], vec![]]);
     }
 
     #[test]
     fn an_empty_queue_brings_envoy_back() {
         let looks = [Some(1), Some(1), Some(1), Some(1), Some(1), Some(0), Some(0)];
-        assert_eq!(orders(&looks)[3..], [vec![Steering::Shim], vec![], vec![Steering::Envoy], vec![]]);
+        assert_eq!(orders(&looks)[3..], [vec![Steering::Standby], vec![], vec![Steering::Envoy], vec![]]);
     }
 
     #[test]

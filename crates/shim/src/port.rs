@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 
 use model::{Protocol, PublishedPort};
 use nix::errno::Errno;
-use nix::sys::socket::sockopt::{AcceptConn, Ipv4PacketInfo, Ipv6RecvPacketInfo, Ipv6V6Only, ReuseAddr};
+use nix::sys::socket::sockopt::{AcceptConn, Ipv4PacketInfo, Ipv6RecvPacketInfo, Ipv6V6Only};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrLike, SockaddrStorage, bind, getsockname, getsockopt, listen,
     setsockopt, socket, sockopt,
@@ -135,12 +135,12 @@ fn inode(socket: &OwnedFd) -> io::Result<u64> {
 ///
 /// # Errors
 /// Those of `socket` and `setsockopt`.
-pub(crate) fn open(published: PublishedPort) -> Result<OwnedFd, Errno> {
+fn open(published: PublishedPort) -> Result<OwnedFd, Errno> {
+    if published.protocol == Protocol::Tcp {
+        return socket_group::open(published.socket_address());
+    }
     let family = if published.address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket = socket(family, kind_of(published.protocol).0, SockFlag::SOCK_CLOEXEC, None)?;
-    if published.protocol == Protocol::Tcp {
-        setsockopt(&socket, ReuseAddr, &true)?;
-    }
     if published.address.is_ipv6() {
         setsockopt(&socket, Ipv6V6Only, &true)?;
     }

@@ -14,6 +14,7 @@ fn envoy(capture: &str, capture_reason: &str) -> Envoy {
         capture_reason: capture_reason.to_owned(),
         capture_problem: None,
         capture_unproxied: false,
+        service_addresses: Vec::new(),
         resources: BTreeMap::new(),
         nacks: 0,
         last_nack: None,

@@ -1,6 +1,6 @@
 //! In words: how the registrar and Envoy get on.
 
-use admin_api::{Envoy, Nack};
+use admin_api::{Envoy, Nack, ServiceAddress, ServiceServer};
 
 use crate::age::ago;
 use crate::table::printable;
@@ -14,7 +14,8 @@ pub(crate) fn text(envoy: &Envoy, now_ms: u64) -> String {
         ("Capture", capture(envoy)),
         ("Rejected", rejected(envoy, now_ms)),
     ];
-    facts.into_iter().map(|(name, value)| format!("{name:<11}{value}\n")).collect()
+    let services = envoy.service_addresses.iter().map(|at| ("Services", services(at)));
+    facts.into_iter().chain(services).map(|(name, value)| format!("{name:<11}{value}\n")).collect()
 }
 
 fn connection(envoy: &Envoy) -> String {
@@ -49,6 +50,16 @@ fn capture(envoy: &Envoy) -> String {
     format!("{}: {}{}", printable(&envoy.capture), printable(&envoy.capture_reason), problem.unwrap_or_default())
 }
 
+fn services(at: &ServiceAddress) -> String {
+    let who = match at.served_by {
+        ServiceServer::Envoy => "served by Envoy",
+        ServiceServer::Registrar => "forwarded by the registrar",
+        ServiceServer::Nobody => "refused",
+    };
+    let problem = at.problem.as_deref().map(|problem| format!("; {}", printable(problem)));
+    format!("{}: {who}{}", at.address, problem.unwrap_or_default())
+}
+
 fn rejected(envoy: &Envoy, now_ms: u64) -> String {
     match &envoy.last_nack {
         None => "nothing".to_owned(),
@@ -80,6 +91,7 @@ mod tests {
             capture_reason: "Docker's firewall is off".to_owned(),
             capture_problem: None,
             capture_unproxied: false,
+            service_addresses: Vec::new(),
             resources: [("listeners", 3), ("clusters", 2)].map(|(kind, count)| (kind.to_owned(), count)).into(),
             nacks: 0,
             last_nack: None,
@@ -96,6 +108,25 @@ Capture    off: Docker's firewall is off
 Rejected   nothing
 ";
         assert_eq!(text(&envoy(), 0), expected);
+    }
+
+    #[test]
+    fn who_answers_at_each_service_address_is_said() {
+        let at = |address: &str, served_by, problem: Option<&str>| ServiceAddress {
+            address: address.parse().unwrap(),
+            served_by,
+            problem: problem.map(ToOwned::to_owned),
+        };
+        let service_addresses = vec![
+            at("192.168.168.168", ServiceServer::Envoy, None),
+            at("10.0.0.1", ServiceServer::Registrar, None),
+            at("fd00::1", ServiceServer::Nobody, Some("why")),
+        ];
+        let text = text(&Envoy { service_addresses, ..envoy() }, 0);
+        let lines = "Services   192.168.168.168: served by Envoy\n\
+                     Services   10.0.0.1: forwarded by the registrar\n\
+                     Services   fd00::1: refused; why\n";
+        assert!(text.ends_with(lines), "{text}");
     }
 
     #[test]

@@ -72,14 +72,20 @@ impl Host {
         });
     }
 
+    /// The network of a container that runs.
+    #[track_caller]
+    pub fn network_of(&self, container: &str) -> Network {
+        let process = self.docker(&["inspect", "--format", "{{.State.Pid}}", container]);
+        Network::open(&self.path(&format!("/proc/{process}/ns/net")))
+    }
+
     /// Asks for a page from inside a container.
     ///
     /// # Errors
     /// As [`Request::send`].
     #[track_caller]
     pub fn get_from(&self, container: &str, url: &str) -> io::Result<Response> {
-        let process = self.docker(&["inspect", "--format", "{{.State.Pid}}", container]);
-        let network = Network::open(&self.path(&format!("/proc/{process}/ns/net")));
+        let network = self.network_of(container);
         let work = move || {
             network.enter();
             Request::get(url).send()

@@ -26,6 +26,7 @@ impl Host {
             capture_reason: capture.reason,
             capture_problem: capture.problem,
             capture_unproxied: self.catalog.serves_unproxied(),
+            service_addresses: self.standby.report(),
             resources: resources.map(|(name, count)| (name.to_owned(), count)).into(),
             nacks: status.nack_count,
             last_nack: status.last_nack.as_ref().map(nack),

@@ -229,6 +229,9 @@ fn others(answers: &Answers) -> Vec<Finding> {
         let name = format!("{} in the environment {:?}", service.service_name, service.environment_name);
         service.problem.as_ref().map(|problem| finding("service", name, problem))
     });
+    let addresses = answers.envoy.service_addresses.iter().filter_map(|at| {
+        at.problem.as_ref().map(|problem| finding("service", format!("service ports at {}", at.address), problem))
+    });
     let hosts = answers.hosts.iter().filter_map(|host| {
         host.problem.as_ref().map(|problem| finding("cluster", format!("this host, {}", host.name), problem))
     });
@@ -240,7 +243,7 @@ fn others(answers: &Answers) -> Vec<Finding> {
             "if it should be up: does its registrar run, and do UDP and TCP pass between the hosts' gossip ports?",
         )
     });
-    ports.chain(services).chain(hosts).chain(down).collect()
+    ports.chain(services).chain(addresses).chain(hosts).chain(down).collect()
 }
 
 fn named(ports: &[&Port]) -> String {

@@ -59,6 +59,7 @@ fn envoy() -> Envoy {
         capture_reason: "Docker's firewall is on".to_owned(),
         capture_problem: None,
         capture_unproxied: false,
+        service_addresses: Vec::new(),
         resources: BTreeMap::new(),
         nacks: 0,
         last_nack: None,
@@ -272,6 +273,17 @@ fn a_problem_that_many_ports_share_is_told_once() {
     });
     assert_eq!(checks, ["port"]);
     assert!(text.contains("0.0.0.0:8000/tcp, 0.0.0.0:8001/tcp, 0.0.0.0:8002/tcp and 497 more"), "{text}");
+}
+
+#[test]
+fn what_is_wrong_at_a_service_address_is_named() {
+    assert_found("service", &["service ports at 192.168.168.168", "end it"], |facts| {
+        answers(facts).envoy.service_addresses.push(admin_api::ServiceAddress {
+            address: "192.168.168.168".parse().unwrap(),
+            served_by: admin_api::ServiceServer::Nobody,
+            problem: Some("another program listens at 192.168.168.168:15001: end it".to_owned()),
+        });
+    });
 }
 
 #[test]

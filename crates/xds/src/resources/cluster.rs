@@ -27,7 +27,7 @@ use envoy_types::util::pack_any;
 use model::ProxyMode;
 
 use super::values::{duration, never, number, tcp_keepalive};
-use super::{http, names};
+use super::{http, names, service};
 
 /// Longer than the kernel tries (`tcp_syn_retries`: 127 s), so that Envoy is never the first to give up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(130);
@@ -68,10 +68,6 @@ pub(super) fn published_port(name: &str, mode: ProxyMode) -> Cluster {
 /// this, every client would leave one behind until the application closes it. Requests under way don't count.
 const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a connection to an instance may take: the design's word for those of other hosts. A cluster has one time
-/// for all of its instances.
-const SERVICE_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-
 /// How long a connection to an instance may be silent before it is asked whether anybody is still there, how long it then
 /// has for each answer, and how many it may miss. A host that loses its power says nothing, and who waits for an answer
 /// from it would wait for minutes; so, a request that may be retried is given to another instance after 15 seconds. Not
@@ -99,7 +95,7 @@ pub(super) fn service_port(name: &str, mode: ProxyMode) -> Cluster {
         ..Default::default()
     };
     Cluster {
-        connect_timeout: duration(SERVICE_CONNECT_TIMEOUT),
+        connect_timeout: duration(service::CONNECT_TIMEOUT),
         common_lb_config: Some(balancing),
         outlier_detection: Some(unreachable_for_now()),
         upstream_connection_options: Some(UpstreamConnectionOptions {

@@ -20,10 +20,8 @@ use envoy_types::pb::envoy::extensions::retry::host::previous_hosts::v3::Previou
 use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher};
 use envoy_types::util::pack_any;
 
+use super::service::TRIES;
 use super::values::number;
-
-/// To how many instances a connection or request is offered at most.
-pub(super) const TRIES: u32 = 4;
 
 /// How often Envoy draws again when it has drawn an instance that was tried already.
 const DRAWS: i64 = 8;

@@ -8,12 +8,20 @@
 //! out by the caller: Envoy refuses two listeners at one address.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use model::ProxiedServicePort;
 
 use super::port::Port;
 use super::{Settings, catch, changes_between, cluster, endpoint, listener, names, values};
 use crate::{Change, ResourceType};
+
+/// How long a connection to an instance may take: long enough for another host, short enough to try the next. An Envoy
+/// cluster has one time for all of its instances.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// To how many instances a connection or request is offered at most.
+pub const TRIES: u32 = 4;
 
 /// How Envoy comes by the connections to service ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

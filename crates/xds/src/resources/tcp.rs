@@ -8,13 +8,13 @@ use model::ProxyMode;
 
 use super::port::Port;
 use super::values::{never, number};
-use super::{Settings, access_log, names, retry};
+use super::{Settings, access_log, names, service};
 
 pub(super) fn filter(port: &Port<'_>, settings: &Settings) -> Filter {
     filter_of(TcpProxy {
         access_log: access_log::for_port(port, ProxyMode::Tcp, settings.access_log),
         // Only while no connection to an instance came about; afterwards nothing is tried again.
-        max_connect_attempts: if port.has_retries { number(retry::TRIES) } else { None },
+        max_connect_attempts: if port.has_retries { number(service::TRIES) } else { None },
         ..to(&port.cluster)
     })
 }
