@@ -85,7 +85,12 @@ fn addresses_that_are_not_the_announcers_own_are_not_used_and_named() {
         let lines = log.lines().filter(|line| line.contains("a host announces what can't be its own"));
         assert!((1..=3).contains(&lines.count()), "{log}");
     }
-    // The liar alone believes itself.
+    // The liar alone believes itself, and is told that it does.
+    let said = problem(&hosts[2], "liar");
+    for host in &hosts[..2] {
+        let named = format!("web at {}, the address of host {}", host.address(), host.name());
+        assert!(said.contains(&named), "{said}");
+    }
     let listed = |host: &Host| host.api("services");
     eventually("those who do not believe it agree", SPREAD, || {
         let lists = [listed(&hosts[0]), listed(&hosts[1])];

@@ -20,7 +20,7 @@
 //! | what Docker's firewall does | `docker_rules`, read by `nft_rules` and `iptables_legacy` |
 //! | our table: its looks, its state, read back | `layout`, `table`, `read_back` |
 //! | other programs' changes | [`watch`] |
-//! | service addresses on `lo` | [`address`] |
+//! | service addresses on `lo` | `address` |
 //! | netlink: messages, transactions | `batch`, `socket` |
 
 mod address;

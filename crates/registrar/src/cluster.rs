@@ -375,10 +375,16 @@ impl Cluster {
         let of_listeners = self.listener_problems.iter().map(|(listener, problem)| format!("{listener}: {problem}"));
         let problems: Vec<_> = of_gossip
             .chain(self.missing_service_addresses())
+            .chain(self.disbelieved_elsewhere())
             .chain(of_listeners)
             .chain(self.label_problems())
             .collect();
         (!problems.is_empty()).then(|| problems.join("; "))
+    }
+
+    fn disbelieved_elsewhere(&self) -> Option<String> {
+        let members = self.gossip.as_ref()?.0.member_addresses().collect();
+        disbelieved::of_own(self.announced.values().map(|own| &own.instance), &members)
     }
 
     /// Service ports are of no use at an address that leads elsewhere. Without service ports nobody misses it.

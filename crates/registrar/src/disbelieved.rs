@@ -1,11 +1,12 @@
-//! Addresses that other hosts announce and that can't be theirs: logged once whenever they change, and in words for
-//! the operator. Which ones those are is decided in the crate `gossip`; they are not used.
+//! Addresses that a host announces and that can't be its own: other hosts' are logged once whenever they change, and
+//! all are told the operator in words. Which ones those are is decided in the crate `gossip`; they are not used.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use gossip::{Disbelief, HostView};
-use model::HostName;
+use model::instance::Origin;
+use model::{HostName, Instance};
 use tracing::{info, warn};
 
 /// The most addresses of one host that are named.
@@ -50,9 +51,66 @@ pub(crate) fn in_words(disbelieved: &[(IpAddr, Disbelief)]) -> Option<String> {
     (!words.is_empty()).then(|| format!("announces instances at {}: not used from here", words.join(", ")))
 }
 
+/// What other hosts do not believe of this one: static services at the address of a host that takes part. This host uses
+/// them, as its operator says; the others can't tell whether that is a mistake, and it could lead in a circle.
+pub(crate) fn of_own<'a>(
+    own: impl Iterator<Item = &'a Instance>,
+    members: &BTreeMap<IpAddr, &HostName>,
+) -> Option<String> {
+    let statics = own.filter(|instance| matches!(instance.origin, Origin::Static(_)));
+    let ports = statics.flat_map(|instance| instance.ports.iter().map(move |port| (instance, port)));
+    let in_words = |(instance, port): (&Instance, &model::InstancePort)| {
+        let host = members.get(&port.address)?;
+        Some(format!("{} at {}, the address of host {host}", instance.service.name.as_str(), port.address))
+    };
+    let all: BTreeSet<_> = ports.filter_map(in_words).collect();
+    let mut words: Vec<_> = all.iter().take(NAMED_MAX).cloned().collect();
+    if all.len() > NAMED_MAX {
+        words.push(format!("{} more", all.len() - NAMED_MAX));
+    }
+    (!words.is_empty()).then(|| {
+        format!(
+            "other hosts do not use these static services: {}; have the host at that address announce them, by its own \
+             static-services",
+            words.join(", ")
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use model::instance::Text;
+    use model::{EnvironmentName, InstanceKey, InstancePort, Protocol, ProxyMode, Service, ServiceName, Status};
+
     use super::*;
+
+    #[test]
+    fn a_static_service_at_another_hosts_address_is_named_on_the_host_that_announces_it() {
+        let instance = |origin: Origin, address: &str| Instance {
+            origin,
+            service: Service { name: ServiceName::corrected("db").unwrap().0, environment: EnvironmentName::default() },
+            ports: vec![InstancePort {
+                service_port: Some(15_432),
+                address: address.parse().unwrap(),
+                port: 5432,
+                protocol: Protocol::Tcp,
+                mode: ProxyMode::Tcp,
+            }],
+            status: Status::Alive,
+            image: Text::default(),
+            version: Text::default(),
+            since_ms: 0,
+        };
+        let entry = |number: u8| Origin::Static(InstanceKey::from_bytes([number; 6]));
+        let container = Origin::Container("ab".repeat(32).parse().unwrap());
+        let host: HostName = "b".parse().unwrap();
+        let members = BTreeMap::from([("10.0.0.2".parse().unwrap(), &host)]);
+        let good = [instance(entry(1), "10.9.9.9"), instance(container, "10.0.0.2")];
+        assert_eq!(of_own(good.iter(), &members), None);
+        let bad = [instance(entry(1), "10.9.9.9"), instance(entry(2), "10.0.0.2"), instance(entry(3), "10.0.0.2")];
+        let said = of_own(bad.iter(), &members).unwrap();
+        assert!(said.contains("services: db at 10.0.0.2, the address of host b; have the host"), "{said}");
+    }
 
     #[test]
     fn what_is_not_believed_is_named_with_the_reason_and_bounded() {

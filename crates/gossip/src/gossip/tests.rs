@@ -259,6 +259,8 @@ fn a_static_service_may_be_a_machine_that_takes_no_part_and_nothing_worse() {
     wired.hosts[1].announce(now, vec![statics(&["10.9.9.9", "127.0.0.1", SERVICE_ADDRESS, "10.0.0.1", "10.0.0.3"])]);
     wired.run(SECOND);
     assert_eq!(wired.view(0, 1).instances, [statics(&["10.9.9.9"])]);
+    let members: Vec<_> = wired.hosts[1].member_addresses().map(|(address, _)| address).collect();
+    assert_eq!(members, [address(0).ip(), address(2).ip()], "the announcer can know that these are not believed");
 }
 
 #[test]

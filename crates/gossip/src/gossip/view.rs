@@ -113,6 +113,12 @@ impl Gossip {
         names.into_iter().filter_map(|name| self.host(name))
     }
 
+    /// Where the other hosts that take part are reached. What this host announces at one of these, no other believes.
+    pub fn member_addresses(&self) -> impl Iterator<Item = (IpAddr, &HostName)> {
+        let alive = self.hosts.iter().filter(|(_, host)| host.status == HostStatus::Alive);
+        alive.map(|(name, host)| (host.identity.address.ip(), name))
+    }
+
     /// What went over the network since the start.
     #[must_use]
     pub const fn counters(&self) -> &Counters {
