@@ -11,6 +11,7 @@ use lab::{Docker, Host, HostBuilder, Lab, eventually};
 mod addresses;
 mod changed_setting;
 mod faults;
+mod iptables_legacy;
 mod leave;
 mod left_alone;
 mod positions;
