@@ -42,8 +42,9 @@ pub struct Cost {
 /// A running proxy with its server, in a network of its own.
 #[derive(Debug)]
 pub struct UdpProxy {
-    namespace: Namespace,
+    // The order matters: a namespace ends once those of our children in it are waited for.
     proxy: Process,
+    namespace: Namespace,
 }
 
 impl UdpProxy {
