@@ -28,6 +28,7 @@ use crate::event::Event;
 use crate::gossip_net::{GossipEvent, GossipNet};
 use crate::host::unix_ms;
 use crate::host_addresses;
+use crate::lost_host;
 use crate::probe;
 use crate::static_services::StaticList;
 use crate::watch::Audience;
@@ -64,6 +65,7 @@ pub(crate) struct Cluster {
     /// How many passed, and how many failed.
     checks: (u64, u64),
     has_seeds: bool,
+    envoy_uid: u32,
     has_left: bool,
 }
 
@@ -75,6 +77,8 @@ pub(crate) struct Start {
     pub(crate) awaits_statics: bool,
     /// There are others to be heard.
     pub(crate) has_seeds: bool,
+    /// Who Envoy runs as.
+    pub(crate) envoy_uid: u32,
 }
 
 impl Cluster {
@@ -111,6 +115,7 @@ impl Cluster {
             awaits_statics: start.awaits_statics,
             world_was_known: false,
             has_seeds: start.has_seeds,
+            envoy_uid: start.envoy_uid,
             checks: (0, 0),
             has_left: false,
         }
@@ -302,6 +307,9 @@ impl Cluster {
             Output::HostChanged(host) => {
                 let view = gossip.host(&host);
                 self.disbelieved.look(&host, view.as_ref());
+                if let Some(view) = &view {
+                    drop(lost_host::end_connections_to(view, self.envoy_uid));
+                }
                 let view = view.filter(|view| view.served);
                 self.services.set_host(&host, view.into_iter().flat_map(|view| view.instances));
                 self.audience.changed.notify_one();

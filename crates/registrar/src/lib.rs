@@ -27,6 +27,7 @@ mod host_addresses;
 mod http;
 mod listener_watch;
 pub mod listeners;
+mod lost_host;
 mod metrics;
 mod missing_listeners;
 mod one_request;

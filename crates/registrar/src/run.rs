@@ -93,7 +93,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     tokio::spawn(listeners::run(config.cluster.listener_urls.clone(), labelled, surroundings, rng()?));
     let audience = Audience { changed, listeners };
     let drains = Drains::new(DrainFile::beside(&config.shim_socket));
-    let cluster = cluster(config.cluster, &config.defaults, drains, events.clone(), audience).await?;
+    let cluster = cluster(config.cluster, &config.defaults, drains, config.envoy_uid, events.clone(), audience).await?;
     let catalog = Catalog::new(config.defaults).with_unproxied(config.capture_unproxied);
     let standby = Standby::new(config.envoy_uid, rng()?, events.clone());
     let host = Host::new(catalog, config.envoy, (services, standby), cluster, capture, docker_state, lookups);
@@ -162,6 +162,7 @@ async fn cluster(
     config: ClusterConfig,
     defaults: &Defaults,
     drains: Drains,
+    envoy_uid: u32,
     events: mpsc::Sender<Event>,
     audience: Audience,
 ) -> Result<Cluster, RunError> {
@@ -203,7 +204,7 @@ async fn cluster(
     }
     let own = OwnHost { name: config.host_name, addresses, settings, policy: config.policy };
     let service_addresses = config.service_addresses.into_iter().collect();
-    let start = Start { drains, awaits_statics, has_seeds };
+    let start = Start { drains, awaits_statics, has_seeds, envoy_uid };
     Ok(Cluster::new(own, service_addresses, gossip, start, events, audience))
 }
 

@@ -6,16 +6,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use nix::libc;
 
-use crate::Listener;
+use crate::{Connection, Listener};
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const SOCK_DESTROY: u16 = 21;
 const TCP_LISTEN: u8 = 10;
+/// The states in which somebody may still wait for the peer, as bits: ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2,
+/// CLOSE_WAIT. From Linux' `include/net/tcp_states.h`.
+const CONNECTED: u32 = 1 << 1 | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 8;
 const HEADER_LENGTH: usize = 16;
 /// `struct inet_diag_req_v2`.
 const REQUEST_LENGTH: usize = 56;
 /// `struct inet_diag_msg`.
-const LISTENER_LENGTH: usize = 72;
+const SOCKET_LENGTH: usize = 72;
 
 /// The length of every request, in bytes.
 pub const MESSAGE_LENGTH: usize = HEADER_LENGTH + REQUEST_LENGTH;
@@ -62,6 +65,16 @@ pub enum Request<'a> {
         /// Changes the hash by which the kernel picks a socket of a group, and nothing else.
         salt: u16,
     },
+    /// All TCP connections of one family.
+    Connections {
+        /// Which family.
+        family: Family,
+    },
+    /// The end of one TCP connection.
+    End {
+        /// Which, by its ends and its cookie.
+        connection: &'a Connection,
+    },
 }
 
 impl Request<'_> {
@@ -69,8 +82,10 @@ impl Request<'_> {
     #[must_use]
     pub fn encode(&self, sequence: u32) -> [u8; MESSAGE_LENGTH] {
         let (kind, flags) = match self {
-            Self::Listeners { .. } => (SOCK_DIAG_BY_FAMILY, libc::NLM_F_REQUEST | libc::NLM_F_DUMP),
-            Self::Destroy { .. } => (SOCK_DESTROY, libc::NLM_F_REQUEST | libc::NLM_F_ACK),
+            Self::Listeners { .. } | Self::Connections { .. } => {
+                (SOCK_DIAG_BY_FAMILY, libc::NLM_F_REQUEST | libc::NLM_F_DUMP)
+            }
+            Self::Destroy { .. } | Self::End { .. } => (SOCK_DESTROY, libc::NLM_F_REQUEST | libc::NLM_F_ACK),
         };
         let mut out = Writer { bytes: [0; MESSAGE_LENGTH], at: 0 };
         out.put(&(MESSAGE_LENGTH as u32).to_ne_bytes());
@@ -80,10 +95,12 @@ impl Request<'_> {
         out.put(&[0; 4]); // our port id: the kernel knows it
         match self {
             Self::Listeners { family, port } => {
-                out.start_of_request(*family);
+                out.start_of_request(*family, 1 << TCP_LISTEN);
                 out.put(&port.to_be_bytes());
             }
             Self::Destroy { listener, salt } => out.destroy(listener, *salt),
+            Self::Connections { family } => out.start_of_request(*family, CONNECTED),
+            Self::End { connection } => out.end(connection),
         }
         out.bytes
     }
@@ -100,26 +117,41 @@ impl Writer {
         self.at += bytes.len();
     }
 
-    fn start_of_request(&mut self, family: Family) {
+    fn start_of_request(&mut self, family: Family, states: u32) {
         self.put(&[family.number(), libc::IPPROTO_TCP as u8, 0, 0]);
-        self.put(&(1_u32 << TCP_LISTEN).to_ne_bytes());
+        self.put(&states.to_ne_bytes());
     }
 
     fn destroy(&mut self, listener: &Listener, salt: u16) {
-        self.start_of_request(Family::of(listener.address.ip()));
+        self.start_of_request(Family::of(listener.address.ip()), 1 << TCP_LISTEN);
         self.put(&listener.address.port().to_be_bytes());
         self.put(&salt.to_be_bytes()); // the peer's port
-        match listener.address.ip() {
+        self.address(listener.address.ip());
+        self.put(&[0; 16]); // the peer's address
+        self.name(listener.interface, listener.cookie);
+    }
+
+    fn end(&mut self, connection: &Connection) {
+        self.start_of_request(Family::of(connection.local.ip()), CONNECTED);
+        self.put(&connection.local.port().to_be_bytes());
+        self.put(&connection.peer.port().to_be_bytes());
+        self.address(connection.local.ip());
+        self.address(connection.peer.ip());
+        self.name(connection.interface, connection.cookie);
+    }
+
+    fn address(&mut self, address: IpAddr) {
+        match address {
             IpAddr::V4(address) => {
                 self.put(&address.octets());
                 self.put(&[0; 12]);
             }
             IpAddr::V6(address) => self.put(&address.octets()),
         }
-        self.put(&[0; 16]); // the peer's address
-        self.put(&listener.interface.to_ne_bytes());
-        self.put(&listener.cookie[0].to_ne_bytes());
-        self.put(&listener.cookie[1].to_ne_bytes());
+    }
+
+    fn name(&mut self, interface: u32, cookie: [u32; 2]) {
+        [interface, cookie[0], cookie[1]].iter().for_each(|number| self.put(&number.to_ne_bytes()));
     }
 }
 
@@ -128,11 +160,13 @@ impl Writer {
 pub enum Answer {
     /// One listener of a dump.
     Listener(Listener),
+    /// One connection of a dump.
+    Connection(Connection),
     /// The dump is complete.
     Done,
     /// The request failed with this errno; 0 says that it was carried out.
     Error(i32),
-    /// Of no interest: another sequence number, another kind, or a socket that does not listen.
+    /// Of no interest: another sequence number, another kind, or a socket of another state.
     Other,
 }
 
@@ -166,30 +200,35 @@ fn answer(message: &[u8], sequence: u32) -> Option<Answer> {
     let body = message.get(HEADER_LENGTH..)?;
     Some(match kind {
         _ if u32_at(message, 8)? != sequence => Answer::Other,
-        SOCK_DIAG_BY_FAMILY => listener(body).map_or(Answer::Other, Answer::Listener),
+        SOCK_DIAG_BY_FAMILY => socket(body).unwrap_or(Answer::Other),
         _ if kind == libc::NLMSG_DONE as u16 => Answer::Done,
         _ if kind == libc::NLMSG_ERROR as u16 => Answer::Error((u32_at(body, 0)? as i32).saturating_neg()),
         _ => Answer::Other,
     })
 }
 
-fn listener(body: &[u8]) -> Option<Listener> {
-    if body.len() < LISTENER_LENGTH || body[1] != TCP_LISTEN {
+fn socket(body: &[u8]) -> Option<Answer> {
+    if body.len() < SOCKET_LENGTH {
         return None;
     }
-    let ip = match i32::from(body[0]) {
-        libc::AF_INET => IpAddr::from(Ipv4Addr::from(array_at(body, 8)?)),
-        libc::AF_INET6 => IpAddr::from(Ipv6Addr::from(array_at::<16>(body, 8)?)),
-        _ => return None,
-    };
-    Some(Listener {
-        address: SocketAddr::new(ip, u16::from_be_bytes(array_at(body, 4)?)),
-        interface: u32_at(body, 40)?,
-        cookie: [u32_at(body, 44)?, u32_at(body, 48)?],
-        accept_queue: u32_at(body, 56)?,
-        uid: u32_at(body, 64)?,
-        inode: u32_at(body, 68)?,
-    })
+    let state = body[1];
+    let (interface, cookie, uid) = (u32_at(body, 40)?, [u32_at(body, 44)?, u32_at(body, 48)?], u32_at(body, 64)?);
+    let local = SocketAddr::new(ip_at(body, 8)?, u16::from_be_bytes(array_at(body, 4)?));
+    if state == TCP_LISTEN {
+        let (accept_queue, inode) = (u32_at(body, 56)?, u32_at(body, 68)?);
+        return Some(Answer::Listener(Listener { address: local, interface, inode, uid, accept_queue, cookie }));
+    }
+    let is_connected = CONNECTED.checked_shr(state.into()).is_some_and(|bits| bits & 1 == 1);
+    let peer = SocketAddr::new(ip_at(body, 24)?, u16::from_be_bytes(array_at(body, 6)?));
+    is_connected.then_some(Answer::Connection(Connection { local, peer, interface, uid, cookie }))
+}
+
+fn ip_at(body: &[u8], at: usize) -> Option<IpAddr> {
+    match i32::from(body[0]) {
+        libc::AF_INET => Some(Ipv4Addr::from(array_at(body, at)?).into()),
+        libc::AF_INET6 => Some(Ipv6Addr::from(array_at::<16>(body, at)?).into()),
+        _ => None,
+    }
 }
 
 fn array_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
@@ -210,7 +249,7 @@ mod tests {
 
     fn listener_message(sequence: u32, flags: u16) -> Vec<u8> {
         let mut out = Vec::new();
-        out.extend(((HEADER_LENGTH + LISTENER_LENGTH) as u32).to_ne_bytes());
+        out.extend(((HEADER_LENGTH + SOCKET_LENGTH) as u32).to_ne_bytes());
         out.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
         out.extend(flags.to_ne_bytes());
         out.extend(sequence.to_ne_bytes());

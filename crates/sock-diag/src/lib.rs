@@ -1,17 +1,19 @@
-//! Asks the kernel who listens on a TCP port, and ends listeners: `NETLINK_SOCK_DIAG`.
+//! Asks the kernel who listens on a TCP port, and ends listeners, and connections to where nobody is any more:
+//! `NETLINK_SOCK_DIAG`.
 //!
 //! What the kernel answers is true at that moment, in the network namespace of the calling process. Deliberately
-//! absent: established connections, UDP, and any opinion on who ought to listen.
+//! absent: UDP, and any opinion on who ought to listen.
 //!
 //! The bytes are in [`mod@format`], the conversation with the kernel is in `socket`.
 
 pub mod format;
 mod socket;
 
+use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use format::{Family, Request};
+use format::{Answer, Family, Request};
 use nix::errno::Errno;
 use socket::DiagSocket;
 
@@ -32,6 +34,21 @@ pub struct Listener {
     pub cookie: [u32; 2],
 }
 
+/// A TCP connection that is open, being opened, or half closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// This end.
+    pub local: SocketAddr,
+    /// The other end.
+    pub peer: SocketAddr,
+    /// The index of the interface that it is bound to; 0 for none.
+    pub interface: u32,
+    /// The owner of the socket.
+    pub uid: u32,
+    /// The kernel's own name for the socket; never used twice.
+    pub cookie: [u32; 2],
+}
+
 /// Tries of [`destroy`] per socket. The kernel picks one socket of a group by a hash over the request, so that a
 /// member of a group of 64 is found within these with a probability of failure below 1 in 10^27.
 const DESTROY_TRIES: u16 = 4096;
@@ -45,9 +62,8 @@ pub fn listeners_on(address: SocketAddr) -> io::Result<Vec<Listener>> {
         IpAddr::V4(_) => Family::V4,
         IpAddr::V6(_) => Family::V6,
     };
-    let mut listeners = DiagSocket::open()?.dump(Request::Listeners { family, port: address.port() })?;
-    listeners.retain(|listener| listener.address.ip() == address.ip());
-    Ok(listeners)
+    let at_address = |answer| listener_of(answer).filter(|listener| listener.address.ip() == address.ip());
+    DiagSocket::open()?.dump(Request::Listeners { family, port: address.port() }, at_address)
 }
 
 /// Every TCP listener of this network namespace, IPv4 first.
@@ -56,9 +72,37 @@ pub fn listeners_on(address: SocketAddr) -> io::Result<Vec<Listener>> {
 /// As [`listeners_on`].
 pub fn all_listeners() -> io::Result<Vec<Listener>> {
     let socket = DiagSocket::open()?;
-    let mut listeners = socket.dump(Request::Listeners { family: Family::V4, port: 0 })?;
-    listeners.extend(socket.dump(Request::Listeners { family: Family::V6, port: 0 })?);
+    let mut listeners = socket.dump(Request::Listeners { family: Family::V4, port: 0 }, listener_of)?;
+    listeners.extend(socket.dump(Request::Listeners { family: Family::V6, port: 0 }, listener_of)?);
     Ok(listeners)
+}
+
+const fn listener_of(answer: Answer) -> Option<Listener> {
+    if let Answer::Listener(listener) = answer { Some(listener) } else { None }
+}
+
+/// Ends this user's connections to these peers from outside, as if each had been reset; its owner's next read or write
+/// says `ECONNABORTED`. Yields how many there were. A connection that ends by itself meanwhile is no error.
+///
+/// # Errors
+/// As [`all_listeners`] and [`destroy`]; then some may have been ended.
+pub fn end_connections(peers: &HashSet<SocketAddr>, uid: u32) -> io::Result<usize> {
+    let socket = DiagSocket::open()?;
+    let wanted = |answer| match answer {
+        Answer::Connection(found) if found.uid == uid && peers.contains(&found.peer) => Some(found),
+        _ => None,
+    };
+    let mut ended = 0;
+    for family in [Family::V4, Family::V6] {
+        for connection in socket.dump(Request::Connections { family }, wanted)? {
+            match socket.command(Request::End { connection: &connection }) {
+                Ok(()) => ended += 1,
+                Err(Errno::ENOENT | Errno::ESTALE) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+    Ok(ended)
 }
 
 /// Ends a listener from outside: its owner's next `accept` fails, and connections in its queue are reset.

@@ -10,7 +10,6 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeVal;
 
-use crate::Listener;
 use crate::format::{self, Answer, Decoded, Request};
 
 /// How long the kernel may take; it answers within microseconds, unless something is very wrong.
@@ -35,23 +34,21 @@ impl DiagSocket {
         Ok(Self(fd))
     }
 
-    /// The listeners that the request asks for.
-    pub(crate) fn dump(&self, request: Request<'_>) -> io::Result<Vec<Listener>> {
+    /// Those of the sockets that the request asks for which `pick` takes.
+    pub(crate) fn dump<T>(&self, request: Request<'_>, pick: impl Fn(Answer) -> Option<T>) -> io::Result<Vec<T>> {
         for _ in 0..DUMP_TRIES {
-            let mut listeners = Vec::new();
+            let mut picked = Vec::new();
             let mut interrupted = false;
             self.send(request)?;
             self.receive(|message| {
                 interrupted |= message.interrupted;
-                if let Answer::Listener(listener) = message.answer {
-                    listeners.push(listener);
-                }
+                picked.extend(pick(message.answer));
             })?;
             if !interrupted {
-                return Ok(listeners);
+                return Ok(picked);
             }
         }
-        Err(io::Error::new(io::ErrorKind::Interrupted, "listeners came and went while the kernel listed them"))
+        Err(io::Error::new(io::ErrorKind::Interrupted, "sockets came and went while the kernel listed them"))
     }
 
     /// Has the kernel do something, and waits until it has.
@@ -76,7 +73,7 @@ impl DiagSocket {
                 match message.answer {
                     Answer::Done | Answer::Error(0) => return Ok(()),
                     Answer::Error(errno) => return Err(Errno::from_raw(errno)),
-                    Answer::Listener(_) | Answer::Other => rest = message.rest,
+                    Answer::Listener(_) | Answer::Connection(_) | Answer::Other => rest = message.rest,
                 }
             }
         }

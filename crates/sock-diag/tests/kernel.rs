@@ -2,7 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
-use std::io;
+use std::collections::HashSet;
+use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
@@ -10,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use nix::sys::socket::sockopt::ReusePort;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket};
 use nix::unistd::{Uid, fchown};
-use sock_diag::{Listener, all_listeners, destroy, listeners_on};
+use sock_diag::{Listener, all_listeners, destroy, end_connections, listeners_on};
 
 fn inode(socket: &TcpListener) -> u32 {
     let path = format!("/proc/self/fd/{}", socket.as_raw_fd());
@@ -93,4 +94,23 @@ fn destroying_what_is_gone_says_so() {
     let _successor = TcpListener::bind(address).unwrap();
     assert_eq!(destroy(&gone).unwrap_err().kind(), io::ErrorKind::NotFound);
     assert_eq!(listeners_on(address).unwrap().len(), 1, "the successor lives");
+}
+
+#[test]
+fn connections_to_a_peer_are_ended_and_no_others() {
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let [gone, there] = [(); 2].map(|()| TcpListener::bind(address).unwrap());
+        let connect = |to: &TcpListener| TcpStream::connect(to.local_addr().unwrap()).unwrap();
+        let (mut lost, of_another, kept) = (connect(&gone), connect(&gone), connect(&there));
+        fchown(&of_another, Some(Uid::from_raw(65534)), None).unwrap();
+        let peers = HashSet::from([gone.local_addr().unwrap()]);
+
+        assert_eq!(end_connections(&peers, 0).unwrap(), 1, "of this user, to this peer");
+        assert_eq!(lost.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        for other in [&of_another, &kept] {
+            other.set_nonblocking(true).unwrap();
+            assert_eq!((&mut &*other).read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        }
+        assert_eq!(end_connections(&peers, 0).unwrap(), 0);
+    }
 }
