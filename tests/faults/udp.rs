@@ -8,9 +8,6 @@ use lab::{Docker, Lab, eventually, on_both_dockers, parts};
 
 on_both_dockers!(the_next_datagram_reaches_a_container_that_was_created_anew_on_the_same_port);
 
-/// What the server answers: its own host name and the question.
-const SERVER: &str = "while true; do nc -u -l -p 53 -w 1 -e sh -c 'read question; echo $(hostname) $question'; done";
-
 fn ask(socket: &UdpSocket, question: &str) -> Result<String, String> {
     socket.send(format!("{question}\n").as_bytes()).map_err(|error| error.to_string())?;
     let mut answer = [0; 512];
@@ -21,7 +18,6 @@ fn ask(socket: &UdpSocket, question: &str) -> Result<String, String> {
 fn the_next_datagram_reaches_a_container_that_was_created_anew_on_the_same_port(version: Docker) {
     let lab = Lab::of_this_test();
     let (host, client) = (lab.host("a").docker(version).start(), lab.client("client"));
-    host.need_web_image();
     let target = SocketAddr::new(host.address(), 5300);
     let local = SocketAddr::new(client.address(), 40_000);
     // One socket all along: the client keeps its port.
@@ -29,19 +25,7 @@ fn the_next_datagram_reaches_a_container_that_was_created_anew_on_the_same_port(
     socket.connect(target).expect("a UDP socket can be connected");
     socket.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout can be set");
     for turn in 0..5 {
-        let id = host.docker(&[
-            "run",
-            "-d",
-            "--name",
-            "dns",
-            "-p",
-            "5300:53/udp",
-            "--entrypoint",
-            "sh",
-            "web",
-            "-c",
-            SERVER,
-        ]);
+        let id = host.run_program(&["--name", "dns", "-p", "5300:53/udp"], &["udp-named:53", "http:80"]);
         let answer = eventually(&format!("turn {turn}: an answer"), Duration::from_secs(5), || ask(&socket, "who"));
         assert_eq!(answer, format!("{} who", &id[..12]), "turn {turn}: the new container answers");
         host.docker(&["rm", "-f", "dns"]);

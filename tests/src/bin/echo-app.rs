@@ -1,8 +1,8 @@
 //! The program in the lab's containers: it says what it was asked.
 //!
 //! Arguments are `MODE:PORT`, as many as wanted: `http`, `print` (as `http`, and each request's path and body are a line
-//! of its output), `grpc` (over HTTP/2 without TLS), `banner` (speaks first,
-//! as SSH and MySQL do), `udp`. It knows nothing of the project, and uses threads because tests never ask much at once.
+//! of its output), `grpc` (over HTTP/2 without TLS), `banner` (speaks first, as SSH and MySQL do), `udp`, `udp-named`
+//! (with its host's name first). It knows nothing of the project, and uses threads because tests never ask much at once.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
@@ -30,7 +30,8 @@ fn start(argument: &str) {
         "print" => accept(port, |stream| http(stream, print)),
         "grpc" => lab::grpc::serve(port),
         "banner" => accept(port, banner),
-        "udp" => udp(port),
+        "udp" => udp(port, ""),
+        "udp-named" => udp(port, &format!("{} ", host_name())),
         _ => {
             eprintln!("unknown mode {mode}");
             std::process::exit(2);
@@ -56,12 +57,18 @@ fn banner(mut stream: TcpStream) -> std::io::Result<()> {
     echo.write_all(b"goodbye\r\n")
 }
 
-fn udp(port: u16) {
+/// Answers what it was asked, after these words.
+fn udp(port: u16, words: &str) {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).expect("the port of a new container is free");
     let mut buffer = [0; 65536];
     while let Ok((length, peer)) = socket.recv_from(&mut buffer) {
-        let _ = socket.send_to(&buffer[..length], peer);
+        let _ = socket.send_to(&[words.as_bytes(), &buffer[..length]].concat(), peer);
     }
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    name.expect("/proc is mounted").trim().to_owned()
 }
 
 /// What a request's head says.
@@ -165,7 +172,6 @@ fn answer(head: &Head, body_length: usize, peer: &str, writer: &mut impl Write) 
 }
 
 fn described(head: &Head, body_length: usize, peer: &str) -> Vec<u8> {
-    let hostname = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
     json!({
         "method": head.method,
         "path": head.path,
@@ -173,7 +179,7 @@ fn described(head: &Head, body_length: usize, peer: &str) -> Vec<u8> {
         "headers": head.headers,
         "body_length": body_length,
         "peer": peer,
-        "hostname": hostname.trim(),
+        "hostname": host_name(),
     })
     .to_string()
     .into_bytes()
