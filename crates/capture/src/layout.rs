@@ -56,7 +56,7 @@ const ELEMENTS_PER_MESSAGE: usize = 1000;
 
 /// Every rule carries this as its comment. It changes with the rules, so that a registrar of another version knows
 /// a table that it has to replace.
-const COMMENT: &[u8] = b"Envoy Docker Shim, layout 3";
+const COMMENT: &[u8] = b"Envoy Docker Shim, layout 4";
 
 const REGISTER_1: u32 = libc::NFT_REG_1 as u32;
 const REGISTER_2: u32 = libc::NFT_REG_2 as u32;
@@ -254,17 +254,21 @@ fn unproxied_rule(batch: &mut Batch) {
     });
 }
 
-/// `ip daddr 127.0.0.0/8 return`: what this host itself sends there has passed the chain `output`. What comes from
-/// elsewhere, where route_localnet lets it in (dockerd sets that for its bridges without its userland proxy), is none
-/// of ours: a port of a loopback address is this host's alone. The kernel lets nobody in for `::1`.
+/// `ip daddr 127.0.0.0/8 meta l4proto @lease dnat ip to :tcp dport`: what this host itself sends there has passed the
+/// chain `output`. What comes from elsewhere stays what it is: the kernel drops it, unless route_localnet lets it in
+/// (dockerd sets that for its bridges without its userland proxy). Neither our rules for unproxied ports nor Docker's
+/// (before 28 they did) lead it to a port that is this host's alone. The kernel lets nobody in for `::1`.
 fn loopback_rule(batch: &mut Batch, chain: &CStr) {
-    new_rule(batch, "rule for loopback addresses (return)", chain, |list| {
+    new_rule(batch, "rule for loopback addresses (DNAT)", chain, |list| {
         let list = compare(load_meta(list, libc::NFT_META_NFPROTO), &[libc::NFPROTO_IPV4 as u8]);
         let list = load_payload(list, libc::NFT_PAYLOAD_NETWORK_HEADER, IPV4_DESTINATION, 1, REGISTER_1);
         let list = compare(list, &[IPV4_LOOPBACK]);
-        let verdict = list.nested_elem().nested_data_immediate().push_dreg(libc::NFT_REG_VERDICT as u32).nested_data();
-        let verdict = verdict.nested_verdict().push_code(libc::NFT_RETURN as u32);
-        verdict.end_nested().end_nested().end_nested().end_nested()
+        let list = look_up(load_meta(list, libc::NFT_META_L4PROTO), LEASE_SET);
+        let list = compare(load_meta(list, libc::NFT_META_L4PROTO), &[libc::IPPROTO_TCP as u8]);
+        let list = load_port(list, REGISTER_1);
+        let nat = list.nested_elem().nested_data_nat().push_type(libc::NFT_NAT_DNAT as u32);
+        let nat = nat.push_family(libc::NFPROTO_IPV4 as u32).push_reg_proto_min(REGISTER_1).push_flags(NAT_HAS_PORT);
+        nat.end_nested().end_nested()
     });
 }
 

@@ -160,7 +160,8 @@ mod tests {
     fn a_dnat_without_a_port_is_one_for_all_ports() {
         let rules: Vec<_> = rule_bodies().iter().map(|body| decode_body(body)).collect();
         let dnat = Rule::Dnat(1..=u16::MAX);
-        assert_eq!(rules, [vec![dnat; 10], vec![Rule::Other; 4]].concat());
+        let others = |number| vec![Rule::Other; number];
+        assert_eq!(rules, [vec![dnat.clone(); 10], others(1), vec![dnat], others(2)].concat());
     }
 
     #[test]

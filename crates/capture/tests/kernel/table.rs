@@ -50,7 +50,7 @@ fn the_table_is_what_the_documentation_shows() {
             let is_right = shown.contains("type inet_proto") && shown.contains(length) && shown.contains("tcp expires");
             assert!(is_right, "{shown}");
         }
-        let comment = "comment \"Envoy Docker Shim, layout 3\"";
+        let comment = "comment \"Envoy Docker Shim, layout 4\"";
         let divert = [
             format!("ip daddr . tcp dport @service4 dnat ip to :15001 {comment}"),
             format!("ip6 daddr . tcp dport @service6 dnat ip6 to :15001 {comment}"),
@@ -63,7 +63,7 @@ fn the_table_is_what_the_documentation_shows() {
             format!("meta nfproto ipv6 tcp dport @unproxied_any6 dnat ip6 to :15002 {comment}"),
             format!("ip daddr . tcp dport @unproxied_one4 dnat ip to :15002 {comment}"),
             format!("ip6 daddr . tcp dport @unproxied_one6 dnat ip6 to :15002 {comment}"),
-            format!("ip daddr 127.0.0.0/8 return {comment}"),
+            format!("ip daddr 127.0.0.0/8 meta l4proto @lease meta l4proto tcp dnat ip to :tcp dport {comment}"),
         ];
         let listed = run("nft", "list ruleset");
         for line in divert {
