@@ -29,6 +29,18 @@ fn envoy_serves_on_when_a_shim_is_killed_until_the_container_stops(version: Dock
         assert!(host.ports(ANYWHERE).iter().all(|row| row["served_by"] == "envoy" && row["shim_pid"].is_null()));
         sleep(SECOND);
     });
+    rig.suffer("registrar restart after that", Allowed::NOTHING, |host| {
+        host.end_registrar(Signal::SIGKILL);
+        host.start_registrar();
+        let says =
+            |row: &serde_json::Value| row["problem"].as_str().is_some_and(|text| text.contains("was killed before"));
+        eventually("the next registrar leaves the ports to Envoy", 6 * SECOND, || {
+            let ports = host.ports(ANYWHERE);
+            if ports.len() == 2 && ports.iter().all(says) { Ok(()) } else { Err(format!("{ports:?}")) }
+        });
+        assert!(host.ports(ANYWHERE).iter().all(|row| row["served_by"] == "envoy"), "{:?}", host.ports(ANYWHERE));
+        sleep(SECOND);
+    });
     let host = &rig.host;
     host.docker(&["stop", "-t", "1", "web"]);
     let begun = Instant::now();

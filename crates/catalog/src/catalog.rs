@@ -81,6 +81,8 @@ pub struct Catalog {
     /// Ports whose shim was killed while their container runs on. dockerd does not start it again, so Envoy
     /// serves them alone.
     orphans: BTreeMap<PublishedPort, Claim>,
+    /// The same, where the shim was killed before anything was known here, with the container that publishes the port.
+    adopted: BTreeMap<PublishedPort, ContainerId>,
     /// Ports that Envoy serves alone.
     shimless: BTreeSet<PublishedPort>,
     /// Those of them that it listens on. Without a shim nobody would answer in its stead.
@@ -130,6 +132,7 @@ impl Catalog {
         }
         self.unjoined.entry(registration.container.ip()).or_default().insert(id);
         self.orphans.remove(&published);
+        self.adopted.remove(&published);
         self.stopping.remove(&published);
         self.claims_made += 1;
         self.claims.insert(id, Claim::new(registration, self.claims_made));
@@ -264,10 +267,22 @@ impl Catalog {
         self.check_orphans();
     }
 
+    /// Envoy has served this port since before anything was known here, and no shim claims it: the shim was killed then.
+    /// The port stays Envoy's as long as the container that publishes it now does so.
+    pub fn adopt(&mut self, port: PublishedPort) {
+        let is_free = !self.claimants.contains_key(&port) && !self.stopping.contains(&port);
+        if let Some(container) = self.listing.publisher_of(&port).filter(|_| is_free) {
+            self.adopted.insert(port, container.id.clone());
+            self.touched.insert(port);
+        }
+    }
+
     /// The ports that Docker publishes and no shim has registered, those aside whose shim was killed, and
     /// SCTP, which is docker-proxy's.
     pub fn unregistered_ports(&self) -> impl Iterator<Item = (&PublishedPort, &Arc<Container>)> {
-        let known = |port: &PublishedPort| self.claimants.contains_key(port) || self.orphans.contains_key(port);
+        let known = |port: &PublishedPort| {
+            self.claimants.contains_key(port) || self.orphans.contains_key(port) || self.adopted.contains_key(port)
+        };
         let ours = move |port: &PublishedPort| port.protocol != Protocol::Sctp && !known(port);
         self.listing.ports().filter(move |(port, _)| ours(port)).map(|(port, (container, _))| (port, container))
     }
@@ -381,6 +396,10 @@ impl Catalog {
                 != claim.container.as_ref().map(|container| &container.id)
         });
         self.touched.extend(gone.map(|(port, _)| port));
+        let is_gone = |port: &PublishedPort, container: &mut ContainerId| {
+            listing.publisher_of(port).is_none_or(|publisher| publisher.id != *container)
+        };
+        self.touched.extend(self.adopted.extract_if(.., is_gone).map(|(port, _)| port));
     }
 
     /// What Envoy is to serve on this port, and whether its traffic is to be brought to its sockets.
@@ -392,13 +411,16 @@ impl Catalog {
         if let Some(alone) = self.orphans.get(port).and_then(Claim::proxied) {
             return (Some(alone), self.listening.contains(port));
         }
-        (self.unproxied(port), false)
+        if self.adopted.contains_key(port) {
+            return (self.proxied_by_listing(port, true), self.listening.contains(port));
+        }
+        let is_unproxied = self.serves_unproxied && !self.stopping.contains(port);
+        (self.proxied_by_listing(port, false).filter(|_| is_unproxied), false)
     }
 
-    /// What Envoy is to serve on a port that no shim holds.
-    fn unproxied(&self, port: &PublishedPort) -> Option<ProxiedPort> {
-        let is_wanted = self.serves_unproxied && port.protocol == Protocol::Tcp && !self.stopping.contains(port);
-        let (container, listed) = self.listing.get(port).filter(|_| is_wanted)?;
+    /// What Envoy is to serve on a port of which Docker alone tells.
+    fn proxied_by_listing(&self, port: &PublishedPort, is_bound: bool) -> Option<ProxiedPort> {
+        let (container, listed) = self.listing.get(port).filter(|_| port.protocol == Protocol::Tcp)?;
         let meaning = container.facts.meaning_for(listed.container_port, &self.defaults);
         let address = listed.container_address.filter(|_| meaning.mode != ProxyMode::None)?;
         Some(ProxiedPort {
@@ -406,7 +428,7 @@ impl Catalog {
             container: SocketAddr::new(address, listed.container_port),
             service: meaning.service,
             mode: meaning.mode,
-            is_bound: false,
+            is_bound,
         })
     }
 
@@ -475,7 +497,15 @@ impl Catalog {
     fn orphan_row(&self, container: &Arc<Container>, port: &ListedPort) -> PortRow {
         let mut row = self.listed_row(container, port);
         row.wanted_in_envoy = self.shimless.contains(&port.published);
-        row.is_unproxied = row.wanted_in_envoy && !self.orphans.contains_key(&port.published);
+        let is_adopted = self.adopted.contains_key(&port.published);
+        row.is_unproxied = row.wanted_in_envoy && !is_adopted && !self.orphans.contains_key(&port.published);
+        if is_adopted {
+            row.problems.push(
+                "its shim was killed before the registrar started: Envoy serves the port alone; restart the container to \
+                 have both again"
+                    .to_owned(),
+            );
+        }
         if let Some(orphan) = self.orphans.get(&port.published) {
             row.problems.push(format!(
                 "its shim (process {}) was killed: Envoy serves the port alone; restart the container to have both again",

@@ -286,6 +286,44 @@ fn a_new_shim_takes_over_from_one_that_was_killed() {
     assert_eq!(started_and_stopped(&take_changes(&mut catalog)), (vec![tcp(8080)], vec![]));
 }
 
+/// A container that Docker lists with its address, and no shim.
+fn listed_without_a_shim() -> Catalog {
+    let mut catalog = Catalog::default();
+    catalog.docker_listed_all(vec![reachable('a', &[8080])]);
+    assert_eq!(take_changes(&mut catalog), vec![]);
+    catalog
+}
+
+#[test]
+fn a_port_that_envoy_alone_served_before_stays_envoys_until_its_container_stops() {
+    let mut catalog = listed_without_a_shim();
+    catalog.adopt(tcp(8080));
+    let changes = take_changes(&mut catalog);
+    assert_eq!(started_and_stopped(&changes), (vec![tcp(8080)], vec![]));
+    assert!(changes[0].after.as_ref().is_some_and(|port| port.is_bound), "on the socket that it has");
+    assert_eq!((catalog.unregistered_ports().count(), catalog.shimless_ports().count()), (0, 1));
+    let row = &catalog.rows()[0];
+    assert!(row.problems[0].contains("was killed") && !row.is_unproxied, "{row:?}");
+
+    catalog.docker_stopped(&container_id('a'));
+    assert_eq!(started_and_stopped(&take_changes(&mut catalog)), (vec![], vec![tcp(8080)]));
+    catalog.docker_listed(reachable('a', &[8080]));
+    assert_eq!(take_changes(&mut catalog), vec![], "a container that is started again gets a shim");
+}
+
+#[test]
+fn a_shim_takes_over_a_port_that_envoy_alone_served_before() {
+    let mut catalog = listed_without_a_shim();
+    catalog.adopt(tcp(8080));
+    take_changes(&mut catalog);
+    catalog.register(FIRST, registration(tcp(8080), "172.17.0.2:80"));
+    found(&mut catalog, "172.17.0.2", container('a', &[]));
+    assert_eq!(take_changes(&mut catalog), vec![], "Envoy serves the same");
+    assert!(catalog.rows()[0].registration.is_some() && catalog.rows()[0].problems.is_empty());
+    catalog.adopt(tcp(8080));
+    assert_eq!(catalog.shimless_ports().count(), 0, "a shim has it");
+}
+
 #[test]
 fn a_shim_that_was_told_to_stop_leaves_nothing_behind() {
     let mut catalog = serving_and_listed();

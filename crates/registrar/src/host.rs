@@ -3,7 +3,8 @@
 //! An event goes in, the catalogue decides, what changed becomes resources, and whoever waits is answered.
 //! Time is read here, once per turn, and handed down.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -46,6 +47,8 @@ pub(crate) struct Host {
     readiness: Readiness,
     watchdog: Watchdog,
     missing_listeners: MissingListeners,
+    /// Where anybody listened at the last look.
+    listened: HashSet<SocketAddr>,
     docker_problem: Option<String>,
     lookups: watch::Sender<Option<Lookup>>,
     shims: HashMap<RegistrationId, mpsc::Sender<FromRegistrar>>,
@@ -85,6 +88,7 @@ impl Host {
             unproxied: Unproxied::default(),
             watchdog: Watchdog::default(),
             missing_listeners: MissingListeners::default(),
+            listened: HashSet::new(),
             readiness: Readiness::new(Instant::now(), docker),
             docker_problem: None,
             lookups,
@@ -296,6 +300,7 @@ impl Host {
         let missing = self.missing();
         if self.readiness.try_open(now, missing) {
             info!(without_shim = missing.shims, without_container = missing.containers, "Envoy is told from now on");
+            self.adopt_ports();
             self.hub.start_serving();
             self.cluster.tell_audience();
             self.standby.start();

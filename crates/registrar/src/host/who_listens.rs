@@ -7,7 +7,8 @@ use model::{Protocol, PublishedPort};
 use shim_wire::FromRegistrar;
 use sock_diag::Listener;
 use tracing::{info, warn};
-use xds::resources;
+use xds::ResourceType;
+use xds::resources::{self, names};
 
 use super::Host;
 use super::unproxied::{catching, catching_port};
@@ -41,6 +42,25 @@ impl Host {
             self.steer(&port, steering);
         }
         self.look_at_unproxied(|address| addresses.contains(&catching(address)));
+        self.listened = addresses;
+    }
+
+    /// A port that Envoy serves, and for which no shim came back, lost its shim before this registrar started: it stays
+    /// Envoy's, since nobody else would answer there.
+    pub(super) fn adopt_ports(&mut self) {
+        let is_envoys = |port: &PublishedPort| {
+            let has_it = !self.hub.is_released(ResourceType::Listener, &names::port_listener(port));
+            port.protocol == Protocol::Tcp && has_it && self.listened.contains(&port.socket_address())
+        };
+        let ports: Vec<_> = self.catalog.unregistered_ports().map(|(port, _)| *port).filter(is_envoys).collect();
+        for port in ports {
+            warn!(%port, "its shim was killed while no registrar ran, or an earlier one did: Envoy serves it alone");
+            self.catalog.adopt(port);
+        }
+        let changes = self.catalog.take_changes();
+        for change in &changes.envoy {
+            self.hub.apply(super::resources_of(change, &self.settings));
+        }
     }
 
     /// Where Envoy has a listener and does not listen, it is given the listener anew.
