@@ -28,7 +28,7 @@ use crate::event::Event;
 use crate::gossip_net::{GossipEvent, GossipNet};
 use crate::host::unix_ms;
 use crate::host_addresses;
-use crate::lost_host;
+use crate::lost_host::LostHosts;
 use crate::probe;
 use crate::static_services::StaticList;
 use crate::watch::Audience;
@@ -55,6 +55,7 @@ pub(crate) struct Cluster {
     events: mpsc::Sender<Event>,
     drains: Drains,
     disbelieved: Disbelieved,
+    lost_hosts: LostHosts,
     static_problems: Vec<String>,
     audience: Audience,
     /// By the listener's name; only those that have one.
@@ -109,6 +110,7 @@ impl Cluster {
             events,
             drains: start.drains,
             disbelieved: Disbelieved::default(),
+            lost_hosts: LostHosts::default(),
             static_problems: Vec::new(),
             audience,
             listener_problems: BTreeMap::new(),
@@ -308,7 +310,7 @@ impl Cluster {
                 let view = gossip.host(&host);
                 self.disbelieved.look(&host, view.as_ref());
                 if let Some(view) = &view {
-                    drop(lost_host::end_connections_to(view, self.envoy_uid));
+                    drop(self.lost_hosts.look(view, self.envoy_uid));
                 }
                 let view = view.filter(|view| view.served);
                 self.services.set_host(&host, view.into_iter().flat_map(|view| view.instances));

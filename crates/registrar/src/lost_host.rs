@@ -13,23 +13,39 @@ use model::HostName;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-/// Where connections can only wait: the instances' addresses, of a host that is down and no longer served. A host that
-/// left in order still finishes what is under way.
-fn dead_ends(view: &HostView) -> HashSet<SocketAddr> {
-    if view.status != HostStatus::Down || view.served {
-        return HashSet::new();
-    }
-    let ports = view.instances.iter().flat_map(|instance| &instance.ports);
-    ports.map(|port| SocketAddr::new(port.address, port.port)).collect()
+/// The hosts whose instances were served at the last look.
+#[derive(Debug, Default)]
+pub(crate) struct LostHosts {
+    served: HashSet<HostName>,
 }
 
-/// Ends them, beside the loop: the kernel lists all connections of this machine for it. Without `CAP_NET_ADMIN` they
-/// stay, and the log says so.
-pub(crate) fn end_connections_to(view: &HostView, envoy_uid: u32) -> Option<JoinHandle<()>> {
-    let peers = dead_ends(view);
-    let host = view.name.clone();
-    (!peers.is_empty())
-        .then(|| tokio::task::spawn_blocking(move || tell(&host, &sock_diag::end_connections(&peers, envoy_uid))))
+impl LostHosts {
+    /// Takes in how a host is seen now, and ends Envoy's connections to it where it has just been lost. That is done
+    /// beside the loop: the kernel lists all connections of this machine for it. Without `CAP_NET_ADMIN` they stay, and
+    /// the log says so.
+    ///
+    /// Where Envoy runs as root, those of root's other programs to the same ports end too.
+    pub(crate) fn look(&mut self, view: &HostView, envoy_uid: u32) -> Option<JoinHandle<()>> {
+        let peers = self.dead_ends(view);
+        let host = view.name.clone();
+        (!peers.is_empty())
+            .then(|| tokio::task::spawn_blocking(move || tell(&host, &sock_diag::end_connections(&peers, envoy_uid))))
+    }
+
+    /// Where connections can only wait: the containers' ports of a host that was served until now and is down. A host
+    /// that left in order still finishes what is under way; a static service may be on another machine.
+    fn dead_ends(&mut self, view: &HostView) -> HashSet<SocketAddr> {
+        if view.served {
+            self.served.insert(view.name.clone());
+            return HashSet::new();
+        }
+        if !self.served.remove(&view.name) || view.status != HostStatus::Down {
+            return HashSet::new();
+        }
+        let containers = view.instances.iter().filter(|instance| instance.origin.container().is_some());
+        let ports = containers.flat_map(|instance| &instance.ports);
+        ports.map(|port| SocketAddr::new(port.address, port.port)).collect()
+    }
 }
 
 fn tell(host: &HostName, ended: &io::Result<usize>) {
@@ -50,16 +66,16 @@ mod tests {
 
     use super::*;
 
-    fn view(status: HostStatus, served: bool) -> HostView {
+    fn instance(origin: Origin, last: u8) -> Instance {
         let port = InstancePort {
             service_port: Some(9500),
-            address: [10, 0, 0, 7].into(),
+            address: [10, 0, 0, last].into(),
             port: 32768,
             protocol: Protocol::Tcp,
             mode: ProxyMode::Http,
         };
-        let instance = Instance {
-            origin: Origin::Static(InstanceKey::from_bytes([0; 6])),
+        Instance {
+            origin,
             service: Service {
                 name: ServiceName::corrected("web").unwrap().0,
                 environment: EnvironmentName::default(),
@@ -69,17 +85,35 @@ mod tests {
             image: Text::default(),
             version: Text::default(),
             since_ms: 0,
-        };
-        let (name, instances) = ("gone".parse().unwrap(), vec![instance]);
+        }
+    }
+
+    /// A host with a container of its own, and a static service on another machine.
+    fn view(status: HostStatus, served: bool) -> HostView {
+        let container = Origin::Container("a".repeat(64).parse().unwrap());
+        let elsewhere = Origin::Static(InstanceKey::from_bytes([0; 6]));
+        let (name, instances) = ("gone".parse().unwrap(), vec![instance(container, 7), instance(elsewhere, 9)]);
         HostView { name, address: None, status, since: None, served, stamp: None, instances, disbelieved: Vec::new() }
     }
 
+    fn seen(hosts: &mut LostHosts, status: HostStatus, served: bool) -> Vec<SocketAddr> {
+        hosts.dead_ends(&view(status, served)).into_iter().collect()
+    }
+
     #[test]
-    fn only_a_host_that_is_down_and_withdrawn_is_a_dead_end() {
-        let seen = |status, served| dead_ends(&view(status, served)).len();
-        assert_eq!(seen(HostStatus::Down, false), 1);
-        assert_eq!(seen(HostStatus::Down, true), 0, "held while most hosts are lost");
-        assert_eq!(seen(HostStatus::Left, false), 0, "what is under way finishes");
-        assert_eq!((seen(HostStatus::Alive, true), seen(HostStatus::Suspect, true)), (0, 0));
+    fn a_host_that_was_served_and_is_down_is_a_dead_end_once_and_what_it_tells_of_other_machines_is_none() {
+        let mut hosts = LostHosts::default();
+        assert_eq!(seen(&mut hosts, HostStatus::Down, false), [], "it may only not be known yet");
+        assert_eq!(seen(&mut hosts, HostStatus::Alive, true), []);
+        assert_eq!(seen(&mut hosts, HostStatus::Down, true), [], "held while most hosts are lost");
+        assert_eq!(seen(&mut hosts, HostStatus::Down, false), ["10.0.0.7:32768".parse().unwrap()]);
+        assert_eq!(seen(&mut hosts, HostStatus::Down, false), [], "once");
+    }
+
+    #[test]
+    fn a_host_that_left_finishes_what_is_under_way() {
+        let mut hosts = LostHosts::default();
+        seen(&mut hosts, HostStatus::Alive, true);
+        assert_eq!(seen(&mut hosts, HostStatus::Left, false), []);
     }
 }

@@ -71,6 +71,12 @@ struct Missing {
 }
 
 impl MissingListeners {
+    /// Whether the port was taken away, and is to be given again. Until that is done it counts as missing, also where
+    /// Envoy opened it in the last moment.
+    pub(crate) fn is_withdrawn(&self, port: &PublishedPort) -> bool {
+        self.ports.get(port).is_some_and(|missing| missing.is_withdrawn)
+    }
+
     /// Takes in one look: on how many of the ports that it is to serve Envoy listens, and what it has of the others.
     pub(crate) fn look(
         &mut self,
@@ -147,6 +153,17 @@ mod tests {
         assert_eq!(listeners.look(1, [(port(1), Has::Nothing)]), [(port(1), Mend::Restore)]);
         assert_eq!(listeners.look(1, [(port(1), Has::Nothing)]), [], "once is enough");
         assert_eq!(listeners.look(2, []), []);
+    }
+
+    #[test]
+    fn a_listener_that_opens_while_it_is_taken_away_is_given_again_all_the_same() {
+        let mut listeners = MissingListeners::default();
+        listeners.look(1, []);
+        looks_until_mended(&mut listeners, 1);
+        assert!(listeners.is_withdrawn(&port(1)));
+        assert_eq!(listeners.look(2, [(port(1), Has::Other)]), [], "it opened, and its removal is under way");
+        assert_eq!(listeners.look(1, [(port(1), Has::Nothing)]), [(port(1), Mend::Restore)]);
+        assert!(!listeners.is_withdrawn(&port(1)));
     }
 
     #[test]

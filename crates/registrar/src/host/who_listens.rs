@@ -1,8 +1,8 @@
 //! What follows from who listens on this host, and how many connections wait: five times a second.
 
 use std::collections::{BTreeSet, HashSet};
+use std::net::SocketAddr;
 
-use capture::UNPROXIED_CATCH_PORT;
 use model::{Protocol, PublishedPort};
 use shim_wire::FromRegistrar;
 use sock_diag::Listener;
@@ -31,7 +31,8 @@ impl Host {
         let shimless = self.catalog.shimless_ports();
         let listening: BTreeSet<_> = shimless.filter(|port| addresses.contains(&port.socket_address())).collect();
         self.standby.look(listeners);
-        let catches = addresses.iter().filter(|address| address.port() == UNPROXIED_CATCH_PORT).count();
+        let is_catch = |address: &&SocketAddr| **address == catching(address.ip());
+        let catches = addresses.iter().filter(|address| self.catalog.serves_unproxied() && is_catch(address)).count();
         let heard = self.standby.served_by_envoy() + catches;
         self.mend_listeners(heard, |port| queues.contains_key(port) || listening.contains(port));
         self.catalog.set_listening(listening);
@@ -66,7 +67,8 @@ impl Host {
     /// Where Envoy has a listener and does not listen, it is given the listener anew.
     fn mend_listeners(&mut self, others: usize, is_heard: impl Fn(&PublishedPort) -> bool) {
         let bound = self.catalog.proxied_ports().filter(|port| port.is_bound);
-        let (heard, missing): (Vec<_>, Vec<_>) = bound.map(|port| port.published).partition(is_heard);
+        let is_well = |port: &PublishedPort| is_heard(port) && !self.missing_listeners.is_withdrawn(port);
+        let (heard, missing): (Vec<_>, Vec<_>) = bound.map(|port| port.published).partition(is_well);
         let missing: Vec<_> = missing.into_iter().map(|port| (port, Has::of(&port, &self.hub))).collect();
         for (port, mend) in self.missing_listeners.look(heard.len() + others, missing) {
             match (mend, self.catalog.proxied_port(&port)) {
