@@ -2,7 +2,7 @@
 //!
 //! | event | data | means |
 //! |---|---|---|
-//! | `state` | [`State`] | all there is. It comes first, and whoever holds something else drops that |
+//! | `state` | [`State`] | all there is. It comes first, once the registrar knows it, and whoever holds something else drops that |
 //! | `service` | [`Service`] | this service, at its service port, is new or different now: it is as said here |
 //! | `service-gone` | [`ServiceKey`] | nobody announces it any longer |
 //! | `host` | [`Host`] | this host is new or different now |

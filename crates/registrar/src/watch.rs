@@ -78,7 +78,7 @@ impl Watching {
         Ok(Watcher { states: self.follow(), told: None, _place: place })
     }
 
-    /// The state now; `None` when the registrar is stopping.
+    /// The state now, whole or not; `None` when the registrar is stopping.
     pub(crate) async fn newest(&self) -> Option<Arc<State>> {
         let mut states = self.follow();
         states.changed().await.ok()?;
@@ -94,11 +94,17 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    /// What was told last, `None` at first, and what is to be told now. `None`: the registrar is stopping.
+    /// What was told last, `None` at first, and what is to be told now. `None`: the registrar is stopping. Nothing is
+    /// told while the registrar does not know the world yet: who watched before it started anew would take it that all
+    /// is gone.
     pub(crate) async fn next(&mut self) -> Option<(Option<Arc<State>>, Arc<State>)> {
-        self.states.changed().await.ok()?;
-        let now = Arc::clone(&self.states.borrow_and_update());
-        Some((self.told.replace(Arc::clone(&now)), now))
+        loop {
+            self.states.changed().await.ok()?;
+            let now = Arc::clone(&self.states.borrow_and_update());
+            if now.is_whole {
+                return Some((self.told.replace(Arc::clone(&now)), now));
+            }
+        }
     }
 }
 
@@ -119,22 +125,31 @@ async fn publish(states: Arc<watch::Sender<Arc<State>>>, changed: Arc<Notify>, e
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use tokio::time::timeout;
 
     use super::*;
 
-    /// A loop that knows of one more host each time it is asked.
-    fn counting_loop() -> mpsc::Sender<Event> {
+    /// A loop that answers so, the first time with 1, then with 2, and so on.
+    pub(crate) fn loop_that_answers(view: impl Fn(usize) -> View + Send + 'static) -> mpsc::Sender<Event> {
         let (events, mut asked) = mpsc::channel(1);
         tokio::spawn(async move {
-            let mut hosts = Vec::new();
+            let mut times = 0;
             while let Some(Event::Query(Query::View(answer))) = asked.recv().await {
-                hosts.push(state::tests::host(&format!("host-{}", hosts.len())));
-                let _ = answer.send(View { hosts: hosts.clone(), ..View::default() });
+                times += 1;
+                let _ = answer.send(view(times));
             }
         });
         events
+    }
+
+    fn hosts(count: usize) -> Vec<admin_api::Host> {
+        (0..count).map(|number| state::tests::host(&format!("host-{number}"))).collect()
+    }
+
+    /// A loop that knows of one more host each time it is asked.
+    fn counting_loop() -> mpsc::Sender<Event> {
+        loop_that_answers(|times| View { hosts: hosts(times), is_whole: true, ..View::default() })
     }
 
     #[tokio::test]
@@ -155,6 +170,19 @@ mod tests {
         changed.notify_one();
         sleep(2 * SPACING).await;
         assert_eq!(watching.newest().await.unwrap().hosts.len(), 7, "nobody watched, and nobody asked");
+    }
+
+    #[tokio::test]
+    async fn a_watcher_is_told_nothing_until_the_world_is_known() {
+        let changed = Arc::new(Notify::new());
+        let view = |times| View { hosts: hosts(times), is_whole: times > 2, ..View::default() };
+        let watching = Watching::start(Arc::clone(&changed), loop_that_answers(view));
+        let mut watcher = watching.watch().unwrap();
+        assert!(timeout(3 * SPACING, watcher.next()).await.is_err(), "one host of three is known");
+        assert!(!watching.newest().await.unwrap().is_whole);
+        changed.notify_one();
+        let (before, first) = timeout(Duration::from_secs(5), watcher.next()).await.unwrap().unwrap();
+        assert_eq!((before.is_none(), first.hosts.len()), (true, 3));
     }
 
     #[tokio::test]
