@@ -120,14 +120,22 @@ fn listener_urls(given: &[String]) -> Result<Vec<ListenerUrl>, ConfigError> {
         let url = with("listener-url", Some(text.clone()), "", |text| {
             if urls.len() < LISTENER_URLS_MAX { parse(text) } else { Err(format!("there may be {LISTENER_URLS_MAX}")) }
         });
-        // A password is nobody's business.
-        let shown = text.rsplit('@').next().unwrap_or_default().to_owned();
-        let url = url.map_err(|error| ConfigError { value: shown, ..error })?;
+        let url = url.map_err(|error| ConfigError { value: shown(text).to_owned(), ..error })?;
         if !urls.contains(&url) {
             urls.push(url);
         }
     }
     Ok(urls)
+}
+
+/// What may be shown of a text that is no listener's URL: no password, and as of a good one no query.
+fn shown(text: &str) -> &str {
+    match text.split_once('?') {
+        // The password may hold the question mark, or the query the at sign: nobody can tell.
+        Some((_, query)) if query.contains('@') => "…",
+        Some((start, _)) => start.rsplit('@').next().unwrap_or_default(),
+        None => text.rsplit('@').next().unwrap_or_default(),
+    }
 }
 
 fn cluster_name(args: &Args) -> Result<ClusterName, ConfigError> {
@@ -216,6 +224,15 @@ mod tests {
         assert_eq!(urls(&["http://a/x", "http://b:81/", "http://a/x"]).unwrap().len(), 2);
         let error = urls(&["http://a/", "https://b/"]).unwrap_err().to_string();
         assert!(error.starts_with("--listener-url \"https://b/\": https is not spoken"), "{error}");
+        for (given, shown) in [
+            ("https://b/x?token=secret", "https://b/x"),
+            ("http://me:secret@b/?token=secret", "b/"),
+            ("https://b/?token=1@secret", "…"),
+            ("http://me:pass?secret@b/", "…"),
+        ] {
+            let error = urls(&[given]).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("--listener-url \"{shown}\": ")), "{given}: {error}");
+        }
         let many: Vec<_> = (1..=LISTENER_URLS_MAX + 1).map(|port| format!("http://a:{port}/")).collect();
         assert_eq!(listener_urls(&many[1..]).unwrap().len(), LISTENER_URLS_MAX);
         assert!(listener_urls(&many).is_err());
