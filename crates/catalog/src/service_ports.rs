@@ -136,6 +136,12 @@ impl ServicePorts {
         rows
     }
 
+    /// Whether any service port is claimed: [`Self::rows`] has one with a service port.
+    #[must_use]
+    pub fn has_service_ports(&self) -> bool {
+        !self.claims.is_empty()
+    }
+
     /// How many instances a host announces.
     #[must_use]
     pub fn instance_count(&self, host: &HostName) -> usize {

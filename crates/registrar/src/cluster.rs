@@ -399,7 +399,7 @@ impl Cluster {
 
     /// Service ports are of no use at an address that leads elsewhere. Without service ports nobody misses it.
     fn missing_service_addresses(&self) -> Vec<String> {
-        if self.services.rows().iter().all(|row| row.service_port.is_none()) {
+        if !self.services.has_service_ports() {
             return Vec::new();
         }
         let present = host_addresses::all();

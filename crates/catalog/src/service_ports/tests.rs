@@ -80,9 +80,11 @@ fn a_host_that_goes_takes_its_instances_and_the_last_one_the_port() {
     services.take_changes();
     services.set_host(&both[0], []);
     assert_eq!(addresses(&change(&mut services).after.unwrap()), ["10.0.0.2:80"]);
+    assert!(services.has_service_ports());
     services.set_host(&both[1], []);
     assert_eq!(change(&mut services).after, None);
     assert_eq!(services.rows(), vec![]);
+    assert!(!services.has_service_ports());
 }
 
 #[test]
@@ -139,6 +141,7 @@ fn what_has_no_service_port_and_what_is_not_tcp_is_listed_but_not_served() {
     let instances = [instance(1, "dns", vec![udp]), instance(2, "web", vec![unnamed]), instance(3, "job", vec![])];
     services.set_host(&host("there"), instances);
     assert_eq!(services.take_changes(), vec![]);
+    assert!(!services.has_service_ports());
     let rows: Vec<_> = services.rows().iter().map(|row| (row.service.name.to_string(), row.service_port)).collect();
     assert_eq!(rows, [("dns", None), ("job", None), ("web", None)].map(|(name, port)| (name.to_owned(), port)));
 }
