@@ -233,7 +233,7 @@ fn others(answers: &Answers) -> Vec<Finding> {
         at.problem.as_ref().map(|problem| finding("service", format!("service ports at {}", at.address), problem))
     });
     let hosts = answers.hosts.iter().filter_map(|host| {
-        host.problem.as_ref().map(|problem| finding("cluster", format!("this host, {}", host.name), problem))
+        host.problem.as_ref().map(|problem| finding("cluster", format!("host {}", host.name), problem))
     });
     // A host that left has no instances any more.
     let down = answers.hosts.iter().filter(|host| host.status == "down" && host.instances > 0).map(|host| {

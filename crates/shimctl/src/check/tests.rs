@@ -288,9 +288,14 @@ fn what_is_wrong_at_a_service_address_is_named() {
 
 #[test]
 fn hosts_say_what_is_wrong_with_them_and_those_that_are_down_are_named() {
-    assert_found("cluster", &["this host, a", "give it another --host-name"], |facts| {
+    assert_found("cluster", &["host a", "give it another --host-name"], |facts| {
         answers(facts).hosts[0].problem = Some("another host is called a too: give it another --host-name".to_owned());
     });
+    let (_, text) = found(|facts| {
+        let problem = Some("announces instances at 10.0.0.1: not used from here".to_owned());
+        answers(facts).hosts.push(Host { problem, ..host("b", "alive") });
+    });
+    assert!(text.contains("host b") && !text.contains("this host"), "{text}");
     let down = |instances| Host { instances, ..host("b", "down") };
     assert_found("cluster", &["host b is down, and 2 of"], |facts| answers(facts).hosts.push(down(2)));
     let (checks, _) = found(|facts| answers(facts).hosts.push(down(0)));
