@@ -72,7 +72,8 @@ impl Host {
     ) -> Self {
         let mut hub = Hub::new();
         hub.apply(resources::common(&settings));
-        services.catches().for_each(|address| standby.add(address));
+        let now = Instant::now();
+        services.catches().for_each(|address| standby.add(address, now));
         hub.apply(services.common());
         if catalog.serves_unproxied() {
             hub.apply(resources::unproxied(&unproxied::catch_addresses(), UNPROXIED_CATCH_PORT));
@@ -89,7 +90,7 @@ impl Host {
             watchdog: Watchdog::default(),
             missing_listeners: MissingListeners::default(),
             listened: HashSet::new(),
-            readiness: Readiness::new(Instant::now(), docker),
+            readiness: Readiness::new(now, docker),
             docker_problem: None,
             lookups,
             shims: HashMap::new(),
@@ -130,7 +131,7 @@ impl Host {
             Event::Shim { id, event } => self.handle_shim(id, event, now),
             Event::Docker(event) => self.handle_docker(event, now),
             Event::Xds { id, event } => self.handle_xds(id, event, now),
-            Event::Listeners(listeners) => self.watch_over(&listeners),
+            Event::Listeners(listeners) => self.watch_over(&listeners, now),
             Event::Firewall(notice) => self.capture.noticed(notice, now),
             Event::Gossip(event) => self.cluster.handle_gossip(event, now),
             Event::CheckFinished(id, outcome) => self.cluster.check_finished(id, outcome, now),
@@ -278,11 +279,11 @@ impl Host {
         let world_is_known = self.readiness.docker != DockerState::Unheard;
         for change in self.cluster.settle(world_is_known, now) {
             let consequences = self.services.change(&change, &self.catalog, &self.settings);
-            self.serve(consequences);
+            self.serve(consequences, now);
         }
         for (port, _) in changes.captured.iter().chain(&changes.caught) {
             let consequences = self.services.published_changed(port.port, &self.catalog, &self.settings);
-            self.serve(consequences);
+            self.serve(consequences, now);
         }
         if self.readiness.is_serving() {
             changes.captured.iter().for_each(|(port, wanted)| self.capture_port(port, *wanted));
@@ -310,11 +311,11 @@ impl Host {
         }
     }
 
-    fn serve(&mut self, consequences: Consequences) {
+    fn serve(&mut self, consequences: Consequences, now: Instant) {
         if self.services.are_bound() {
             for (address, port, wanted) in &consequences.captured {
                 let address = (*address, *port).into();
-                if *wanted { self.standby.add(address) } else { self.standby.remove(address) }
+                if *wanted { self.standby.add(address, now) } else { self.standby.remove(address) }
             }
         }
         self.hub.apply(consequences.envoy);

@@ -15,6 +15,7 @@ mod socket;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use admin_api::{ServiceAddress, ServiceServer};
 use model::{Protocol, ProxiedServicePort, PublishedPort};
@@ -28,8 +29,14 @@ use tracing::{debug, info, warn};
 use self::acceptor::Slots;
 use self::place::{Finding, Others};
 use self::socket::Socket;
+use crate::backoff::Backoff;
 use crate::event::Event;
 use crate::watchdog::{Queues, Steering, Watchdog};
+
+/// How long a place where no socket could be had is left alone, at first and at most. Each try may take connections that
+/// it then resets, and keeps Envoy out for as long as it lasts.
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+const RETRY_LIMIT: Duration = Duration::from_secs(8);
 
 /// Every standby socket of this host.
 pub(crate) struct Standby {
@@ -43,7 +50,6 @@ pub(crate) struct Standby {
 }
 
 /// One place where we stand by, or would.
-#[derive(Default)]
 struct Seat {
     socket: Option<Socket>,
     acceptor: Option<JoinHandle<()>>,
@@ -52,6 +58,9 @@ struct Seat {
     is_stuck: bool,
     /// Why there is no socket of ours.
     problem: Option<String>,
+    retry: Backoff,
+    /// When the next try is due after one that failed.
+    next_try: Option<Instant>,
 }
 
 impl Standby {
@@ -69,9 +78,9 @@ impl Standby {
     }
 
     /// Stands by here. To be called before Envoy is told to listen at this address.
-    pub(crate) fn add(&mut self, address: SocketAddr) {
-        let mut seat = Seat::default();
-        self.take(address, &mut seat);
+    pub(crate) fn add(&mut self, address: SocketAddr, now: Instant) {
+        let mut seat = Seat::new();
+        self.take(address, &mut seat, now);
         self.seats.insert(address, seat);
     }
 
@@ -95,7 +104,7 @@ impl Standby {
     }
 
     /// Takes in who listens, and has the kernel prefer Envoy where it takes connections, and us where it does not.
-    pub(crate) fn look(&mut self, listeners: &[Listener]) {
+    pub(crate) fn look(&mut self, listeners: &[Listener], now: Instant) {
         let mut seats = std::mem::take(&mut self.seats);
         let mut queues = Queues::new();
         for (address, seat) in &mut seats {
@@ -108,7 +117,7 @@ impl Standby {
         }
         self.watch_over(&queues);
         for (address, seat) in &mut seats {
-            self.follow(*address, seat);
+            self.follow(*address, seat, now);
         }
         self.seats = seats;
     }
@@ -153,14 +162,14 @@ impl Standby {
     }
 
     /// Does what follows from who else is there.
-    fn follow(&self, address: SocketAddr, seat: &mut Seat) {
+    fn follow(&self, address: SocketAddr, seat: &mut Seat, now: Instant) {
         let is_lost = |socket: &mut Socket| socket.place().look(&seat.others) == Finding::Lost;
         if seat.socket.as_mut().is_some_and(is_lost) {
             debug!(%address, others = ?seat.others, "the place among Envoy's sockets is not known any longer: joining anew");
             seat.leave();
         }
-        if seat.socket.is_none() {
-            self.take(address, seat);
+        if seat.socket.is_none() && seat.next_try.is_none_or(|next| next <= now) {
+            self.take(address, seat, now);
         }
         seat.is_stuck = self.watchdog.is_stuck(&port_at(address));
         let steering = if seat.is_stuck { Steering::Standby } else { Steering::Envoy };
@@ -169,7 +178,7 @@ impl Standby {
         }
     }
 
-    fn take(&self, address: SocketAddr, seat: &mut Seat) {
+    fn take(&self, address: SocketAddr, seat: &mut Seat, now: Instant) {
         let taken = Socket::open(address, self.envoy_uid).and_then(|socket| {
             let acceptor = if self.answers { Some(self.accept(&socket)?) } else { None };
             Ok((socket, acceptor))
@@ -178,6 +187,8 @@ impl Standby {
             Ok((socket, acceptor)) => {
                 debug!(%address, ?socket, "standing by");
                 (seat.socket, seat.acceptor) = (Some(socket), acceptor);
+                seat.retry.reset();
+                seat.next_try = None;
                 if seat.problem.take().is_some() {
                     info!(%address, "service ports are answered while Envoy is away");
                 }
@@ -187,6 +198,7 @@ impl Standby {
                     warn!(%address, problem, "service ports are refused while Envoy is away");
                 }
                 seat.problem = Some(problem);
+                seat.next_try = Some(now + seat.retry.next_delay());
             }
         }
     }
@@ -198,6 +210,18 @@ impl Standby {
 }
 
 impl Seat {
+    fn new() -> Self {
+        Self {
+            socket: None,
+            acceptor: None,
+            others: Others::new(),
+            is_stuck: false,
+            problem: None,
+            retry: Backoff::new(RETRY_FIRST, RETRY_LIMIT),
+            next_try: None,
+        }
+    }
+
     fn leave(&mut self) {
         if let Some(acceptor) = self.acceptor.take() {
             acceptor.abort();
@@ -245,7 +269,7 @@ mod tests {
         let uid = nix::unistd::geteuid().as_raw();
         let mut standby = Standby::new(uid, StdRng::seed_from_u64(1), events);
         let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        standby.add(address);
+        standby.add(address, Instant::now());
         standby.start();
         (standby, incoming, address)
     }
@@ -260,7 +284,7 @@ mod tests {
     }
 
     fn look(standby: &mut Standby, address: SocketAddr) -> ServiceServer {
-        standby.look(&sock_diag::listeners_on(address).unwrap());
+        standby.look(&sock_diag::listeners_on(address).unwrap(), Instant::now());
         standby.report()[0].served_by
     }
 
@@ -303,5 +327,34 @@ mod tests {
         let (mut standby, _incoming, address) = standby();
         standby.remove(address);
         assert!(TcpStream::connect(address).is_err() && standby.report().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_place_that_another_program_holds_is_tried_ever_more_rarely() {
+        let (events, _incoming) = mpsc::channel(8);
+        let mut standby = Standby::new(nix::unistd::geteuid().as_raw(), StdRng::seed_from_u64(1), events);
+        let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, start) = (holder.local_addr().unwrap(), Instant::now());
+        standby.add(address, start);
+        // It is given up before the first look, so that each try would succeed.
+        drop(holder);
+        let mut looked_at = |after| {
+            standby.look(&[], start + after);
+            standby.report()[0].served_by
+        };
+        assert_eq!(looked_at(RETRY_FIRST / 2), ServiceServer::Nobody);
+        assert_eq!(looked_at(RETRY_FIRST), ServiceServer::Registrar);
+
+        let holder = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
+        let address = holder.local_addr().unwrap();
+        standby.add(address, start);
+        let tries = |standby: &Standby| standby.seats[&address].next_try.unwrap() - start;
+        let mut delays = Vec::new();
+        for _ in 0..7 {
+            let next = start + tries(&standby);
+            standby.look(&[], next);
+            delays.push(tries(&standby) - (next - start));
+        }
+        assert_eq!(delays, [2, 4, 8, 16, 16, 16, 16].map(|halves| RETRY_FIRST * halves));
     }
 }

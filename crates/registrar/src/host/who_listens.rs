@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use model::{Protocol, PublishedPort};
 use shim_wire::FromRegistrar;
@@ -17,7 +18,7 @@ use crate::watchdog::{Queues, Steering};
 
 impl Host {
     /// Where Envoy takes no connections, new ones are given to the shim, until it does.
-    pub(super) fn watch_over(&mut self, listeners: &[Listener]) {
+    pub(super) fn watch_over(&mut self, listeners: &[Listener], now: Instant) {
         let mut queues = Queues::new();
         for listener in listeners {
             let address = listener.address;
@@ -30,7 +31,7 @@ impl Host {
         let addresses: HashSet<_> = listeners.iter().map(|listener| listener.address).collect();
         let shimless = self.catalog.shimless_ports();
         let listening: BTreeSet<_> = shimless.filter(|port| addresses.contains(&port.socket_address())).collect();
-        self.standby.look(listeners);
+        self.standby.look(listeners, now);
         let is_catch = |address: &&SocketAddr| **address == catching(address.ip());
         let catches = addresses.iter().filter(|address| self.catalog.serves_unproxied() && is_catch(address)).count();
         let heard = self.standby.served_by_envoy() + catches;

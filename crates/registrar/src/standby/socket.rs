@@ -117,6 +117,9 @@ impl From<Errno> for Failure {
 
 /// As long as nobody else is there.
 fn open_first(address: SocketAddr, envoy_uid: u32) -> Result<OwnedFd, Failure> {
+    // A group is founded while its socket is ours still. So where it could not be given away, that shows on one that
+    // never listened: the port is kept from nobody, and no connection is taken to be reset.
+    give(&unbound(address)?, envoy_uid)?;
     let fd = unbound(address)?;
     bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
     listen(&fd, Backlog::new(BACKLOG)?)?;
@@ -184,6 +187,8 @@ fn inode(fd: &OwnedFd) -> std::io::Result<u32> {
 
 #[cfg(test)]
 mod tests {
+    use nix::unistd::setfsuid;
+
     use super::*;
 
     /// Ourselves: whom a test without privileges may give its sockets to.
@@ -224,6 +229,15 @@ mod tests {
         let address = holder.local_addr().unwrap();
         let error = Socket::open(address, uid()).unwrap_err();
         assert_eq!(error, format!("another program listens at {address}: end it"));
+    }
+
+    #[test]
+    fn a_socket_that_can_not_be_given_away_is_not_even_bound() {
+        let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        // Of this thread alone: it may give nothing away, whoever runs the test.
+        setfsuid(Uid::from_raw(65_533));
+        let error = Socket::open(holder.local_addr().unwrap(), 65_534).unwrap_err();
+        assert!(error.contains("CAP_CHOWN"), "binding would have found the port taken: {error}");
     }
 
     #[test]
