@@ -137,7 +137,7 @@ impl Host {
             Event::CheckFinished(id, outcome) => self.cluster.check_finished(id, outcome, now),
             Event::StaticServices(list) => self.cluster.set_static(list, now),
             Event::Listener { listener, problem } => self.cluster.listener_reported(listener, problem),
-            Event::Query(query) => self.answer(query),
+            Event::Query(query) => self.answer(query, now),
             Event::Order(order) => {
                 self.obey(order, now);
                 // Who is answered, and looks, is to see what was done.
@@ -387,7 +387,7 @@ impl Host {
         }
     }
 
-    fn answer(&mut self, query: Query) {
+    fn answer(&mut self, query: Query, now: Instant) {
         match query {
             Query::Ports(answer) => drop(answer.send(self.ports())),
             Query::Envoy(answer) => drop(answer.send(self.envoy())),
@@ -399,7 +399,7 @@ impl Host {
                 let instances = self.standby.instances(self.services.at(meant), self.services.prefer_local());
                 drop(answer.send(instances));
             }
-            Query::Readiness(answer) => drop(answer.send(self.readiness.waiting(self.missing()))),
+            Query::Readiness(answer) => drop(answer.send(self.readiness.waiting(now, self.missing()))),
         }
     }
 

@@ -11,6 +11,10 @@ use std::time::{Duration, Instant};
 /// How long it may take at most, once Docker was heard, until Envoy is told what is known, and that alone.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(3);
 
+/// How long `/readyz` waits at most for a first word from a seed. Longer than Envoy does: whoever asks may wait, for instance
+/// with a rolling restart, until this host knows the others.
+const SEED_DEADLINE: Duration = Duration::from_secs(5);
+
 /// What is still waited for, each in words; nothing once ready.
 pub(crate) type Waiting = Vec<String>;
 
@@ -28,6 +32,7 @@ pub(crate) enum DockerState {
 /// The gate between what is known and what Envoy is told.
 #[derive(Debug)]
 pub(crate) struct Readiness {
+    started: Instant,
     /// When the time began that [`DEADLINE`] limits.
     since: Instant,
     /// Whether that was Docker's first listing.
@@ -49,7 +54,7 @@ pub(crate) struct Missing {
 
 impl Readiness {
     pub(crate) fn new(started: Instant, docker: DockerState) -> Self {
-        Self { since: started, was_listed: false, docker, serving: false }
+        Self { started, since: started, was_listed: false, docker, serving: false }
     }
 
     /// Whether Envoy has been shown the world; never goes back.
@@ -81,7 +86,7 @@ impl Readiness {
     }
 
     /// What `/readyz` waits for.
-    pub(crate) fn waiting(&self, missing: Missing) -> Waiting {
+    pub(crate) fn waiting(&self, now: Instant, missing: Missing) -> Waiting {
         let mut waiting = Vec::new();
         if self.docker == DockerState::Unheard {
             waiting.push("Docker's first listing".to_owned());
@@ -94,8 +99,8 @@ impl Readiness {
                 DEADLINE.as_secs()
             ));
         }
-        if !self.serving && missing.cluster {
-            waiting.push("a first word from a seed".to_owned());
+        if missing.cluster && now < self.started + SEED_DEADLINE {
+            waiting.push(format!("a first word from a seed, for at most {} s", SEED_DEADLINE.as_secs()));
         }
         waiting
     }
@@ -152,9 +157,20 @@ mod tests {
     fn it_is_not_ready_while_docker_was_never_heard() {
         let (mut readiness, now) = unheard();
         readiness.try_open(now + DEADLINE, COMPLETE);
-        assert_eq!(readiness.waiting(COMPLETE).len(), 1);
+        assert_eq!(readiness.waiting(now, COMPLETE).len(), 1);
         readiness.docker = DockerState::Listed;
-        assert!(readiness.waiting(COMPLETE).is_empty());
+        assert!(readiness.waiting(now, COMPLETE).is_empty());
+    }
+
+    #[test]
+    fn it_is_not_ready_before_a_seed_was_heard_or_its_time_is_over_although_envoy_is_told() {
+        let now = Instant::now();
+        let mut readiness = Readiness::new(now, DockerState::Absent);
+        let alone = Missing { cluster: true, ..COMPLETE };
+        assert!(readiness.try_open(now + DEADLINE, alone));
+        assert_eq!(readiness.waiting(now + DEADLINE, alone), ["a first word from a seed, for at most 5 s"]);
+        assert!(readiness.waiting(now + DEADLINE, COMPLETE).is_empty());
+        assert!(readiness.waiting(now + SEED_DEADLINE, alone).is_empty());
     }
 
     #[test]
@@ -162,6 +178,6 @@ mod tests {
         let now = Instant::now();
         let mut readiness = Readiness::new(now, DockerState::Absent);
         assert!(readiness.try_open(now, COMPLETE));
-        assert!(readiness.waiting(COMPLETE).is_empty());
+        assert!(readiness.waiting(now, COMPLETE).is_empty());
     }
 }
