@@ -30,9 +30,10 @@ pub(crate) fn ports(report: &PortsReport, listening: &Listening) -> Vec<Port> {
 }
 
 fn port(row: &PortRow, word: &EnvoysWord, report: &PortsReport, listening: &Listening) -> Port {
-    let served_by = served_by(row, word, report.envoy_connected, envoy_listens(row, listening));
+    let envoy_listens = envoy_listens(row, listening);
+    let served_by = served_by(row, word, report.envoy_connected, envoy_listens);
     let mut problems = row.problems.clone();
-    problems.extend(problem(row, word, report, served_by));
+    problems.extend(problem(row, word, report, served_by, envoy_listens));
     problems.extend(not_captured(row, report));
     let meaning = row.meaning.as_ref();
     let registration = row.registration.as_ref();
@@ -82,14 +83,20 @@ fn served_by(row: &PortRow, word: &EnvoysWord, envoy_connected: bool, envoy_list
 }
 
 /// Why the port is not served as it should be, with the mend.
-fn problem(row: &PortRow, word: &EnvoysWord, report: &PortsReport, served_by: ServedBy) -> Option<String> {
+fn problem(
+    row: &PortRow,
+    word: &EnvoysWord,
+    report: &PortsReport,
+    served_by: ServedBy,
+    envoy_listens: bool,
+) -> Option<String> {
     match served_by {
         ServedBy::Envoy => None,
         // SCTP is handed to docker-proxy.
         ServedBy::Docker if row.published.protocol == Protocol::Sctp => None,
         ServedBy::Docker if row.meaning.as_ref().is_some_and(|meaning| meaning.mode == ProxyMode::None) => None,
         ServedBy::Docker if report.serves_unproxied && row.published.protocol == Protocol::Udp => None,
-        ServedBy::Docker if row.is_unproxied => why_not_caught(word, report),
+        ServedBy::Docker if row.is_unproxied => why_not_caught(word, report, envoy_listens),
         ServedBy::Docker => Some(
             "no shim serves this port: start dockerd with --userland-proxy-path=…/envoy-docker-shim, then restart the container (or set --capture-unproxied, and Envoy serves TCP without); if a shim runs, `shimctl resync` has it register, or names it".to_owned(),
         ),
@@ -110,17 +117,17 @@ fn problem(row: &PortRow, word: &EnvoysWord, report: &PortsReport, served_by: Se
 }
 
 /// Why Docker's own path serves a port that Envoy is to serve without a shim.
-fn why_not_caught(word: &EnvoysWord, report: &PortsReport) -> Option<String> {
+fn why_not_caught(word: &EnvoysWord, report: &PortsReport, envoy_listens: bool) -> Option<String> {
     let reason = match (word, &report.not_diverted) {
         (_, Some(reason)) => format!("it is not brought to Envoy: {reason}"),
         (EnvoysWord::Rejected(message), None) => format!("Envoy rejected it: {message}"),
         (EnvoysWord::Stuck, None) => "Envoy takes no connections (is it stopped, or overloaded?)".to_owned(),
         _ if !report.envoy_connected => "no Envoy is connected".to_owned(),
-        (EnvoysWord::Caught, None) => {
+        (EnvoysWord::Caught | EnvoysWord::Accepted, None) if !envoy_listens => {
             "Envoy accepted the port but does not listen (drained?): restart Envoy".to_owned()
         }
         // On its way.
-        (EnvoysWord::Accepted | EnvoysWord::Nothing, None) => return None,
+        (EnvoysWord::Caught | EnvoysWord::Accepted | EnvoysWord::Nothing, None) => return None,
     };
     Some(format!(
         "no shim serves this port, and Docker's own path does instead of Envoy (--capture-unproxied): {reason}"
@@ -269,6 +276,18 @@ mod tests {
         assert_eq!(port.served_by, ServedBy::Docker);
         let problem = port.problem.unwrap();
         assert!(problem.contains("--capture none") && problem.contains("--capture-unproxied"), "{problem}");
+    }
+
+    #[test]
+    fn a_port_that_envoy_took_is_dockers_and_names_the_mend_where_envoy_does_not_listen() {
+        let unproxied = PortRow { registration: None, is_unproxied: true, ..row(Protocol::Tcp) };
+        for word in [EnvoysWord::Accepted, EnvoysWord::Caught] {
+            let ports = vec![(unproxied.clone(), word)];
+            let report = PortsReport { ports, envoy_connected: true, ..PortsReport::default() };
+            let port = super::ports(&report, &HashMap::new()).remove(0);
+            assert_eq!(port.served_by, ServedBy::Docker);
+            assert!(port.problem.unwrap().contains("restart Envoy"));
+        }
     }
 
     #[test]
