@@ -60,7 +60,7 @@ pub(crate) struct Cluster {
     audience: Audience,
     /// By the listener's name; only those that have one.
     listener_problems: BTreeMap<String, String>,
-    /// The file of static services is still to be read.
+    /// No static service is known yet, although there may be some: their drains are not forgotten.
     awaits_statics: bool,
     world_was_known: bool,
     /// How many passed, and how many failed.
@@ -157,8 +157,8 @@ impl Cluster {
         for problem in &list.problems {
             warn!(problem, "static services");
         }
+        self.awaits_statics &= list.is_unknown();
         self.static_problems = list.problems;
-        self.awaits_statics = false;
     }
 
     pub(crate) fn check_finished(&mut self, id: ProbeId, outcome: Outcome, now: Instant) {
@@ -182,7 +182,9 @@ impl Cluster {
 
     fn drain_own(&mut self, instance: InstanceId, drains: bool) -> Result<(), DrainError> {
         if !self.own.set_drained(instance.key, drains) {
-            return Err(DrainError::NoSuchInstance(instance));
+            let is_starting = !self.world_was_known && !self.may_announce;
+            let why = if is_starting { DrainError::Starting } else { DrainError::NoSuchInstance };
+            return Err(why(instance));
         }
         self.drains.keep(self.own.drained()).map_err(|problem| DrainError::Failed(self.name.clone(), problem))
     }

@@ -21,6 +21,9 @@ pub(crate) enum DrainError {
     /// The host has no such instance.
     #[error("host {} has no instance {}: `shimctl services --instances` lists them", .0.host, .0.key)]
     NoSuchInstance(InstanceId),
+    /// The host has just started, and does not know all its instances yet.
+    #[error("host {} is still starting, and has not seen instance {} yet: try again", .0.host, .0.key)]
+    Starting(InstanceId),
     /// Gossip is off.
     #[error("host {0} can't be asked: gossip is off here, so this host knows no other")]
     ByItself(HostName),

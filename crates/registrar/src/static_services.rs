@@ -51,6 +51,13 @@ pub(crate) struct StaticList {
     pub(crate) problems: Vec<String>,
 }
 
+impl StaticList {
+    /// Whether nothing is known of the services: the file could not be read, or nothing in it made sense.
+    pub(crate) const fn is_unknown(&self) -> bool {
+        self.services.is_empty() && !self.problems.is_empty()
+    }
+}
+
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StaticService {

@@ -75,6 +75,32 @@ fn an_order_for_an_instance_that_is_not_here_says_why_it_fails() {
 }
 
 #[test]
+fn a_drain_outlives_a_start_at_which_the_file_of_static_services_is_bad() {
+    let folder = tempfile::tempdir().unwrap();
+    let services = folder.path().join("static.yaml");
+    let good = "- {name: one, check: {kind: AlwaysSuccessful}, ports: [{port: 1, address: 10.0.0.5}]}\n";
+    std::fs::write(&services, good).unwrap();
+    let options = ["--static-services", services.to_str().unwrap(), "--host-name", "here"];
+    let registrar = Registrar::start(&options);
+    wait_until("it is alive", || are_alive(&registrar, 1));
+    let drained = instances(&registrar)[0].0.clone();
+    let order = format!("/api/v1/instances/{drained}/drain");
+    assert_eq!(registrar.order("POST", &order).0, 204);
+
+    std::fs::write(&services, "- name: [").unwrap();
+    let registrar = registrar.restart(&options);
+    let (status, body) = registrar.order("POST", &order);
+    assert!(status == 503 && body.contains("still starting") && body.contains("try again"), "{status} {body}");
+    // Once this host announces what it has, it is no longer said to be starting.
+    wait_until("what is known counts", || registrar.order("POST", &order).0 == 404);
+
+    std::fs::write(&services, good).unwrap();
+    wait_until("it is back", || !instances(&registrar).is_empty());
+    assert_eq!(instances(&registrar), [(drained, "draining".to_owned())]);
+    assert!(registrar.folder.path().join("registrar.drains").exists());
+}
+
+#[test]
 fn a_drain_that_can_not_be_kept_is_done_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let services = folder.path().join("static.yaml");
