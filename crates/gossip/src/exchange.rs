@@ -5,7 +5,8 @@
 //!           ◀── Hello, Remembered ──
 //!           ── Remembered ─────▶
 //!           ── Digest ─────────▶           from here on: this file
-//!           ◀── Digest, Members, Heads ──  (members and heads only where the digests differ)
+//!           ◀── Digest, Members, Heads ──  (heads only where the digests differ, members also
+//!                                          where neither was told of any)
 //!           ── Members, Heads ─▶
 //!           ◀─▶ Want, Record … Done ◀─▶    both ways at once, a few records at a time
 //! ```
@@ -21,6 +22,9 @@ use crate::catalogue::{Buckets, Catalogue, Head, differing};
 use crate::identity::HostIdentity;
 use crate::message::{LIST_MAX, Message, WANT_MAX};
 use crate::refusal::Refusal;
+
+/// The digest of members of a host that was never told of them.
+pub(crate) const NOT_TOLD: u64 = 0;
 
 /// Where one exchange stands, on one side.
 #[derive(Debug, Default)]
@@ -61,7 +65,8 @@ impl Exchange {
         if !self.opener {
             answer.push(Message::Digest { members, buckets: Box::new(*catalogue.buckets()) });
         }
-        if theirs != members {
+        // Two that were never told are the same in this only: each may know others.
+        if theirs == NOT_TOLD || theirs != members {
             answer.extend(list().chunks(LIST_MAX).map(|part| Message::Members(part.to_vec())));
         }
         let heads = catalogue.heads(differing(catalogue.buckets(), their_buckets));
@@ -123,6 +128,7 @@ impl Exchange {
 
 #[cfg(test)]
 mod tests {
+    use model::Incarnation;
     use proptest::prelude::*;
 
     use super::*;
@@ -190,6 +196,20 @@ mod tests {
         let many: Vec<_> = (0..1_000).map(|number| (number, HostRecord::default())).collect();
         let mut sides = [catalogue(&many), catalogue(&[])];
         assert_eq!(run(&mut sides), [0, 1_000]);
+    }
+
+    #[test]
+    fn two_hosts_that_were_never_told_of_members_tell_each_other() {
+        let (catalogue, buckets) = (Catalogue::default(), [0; 64]);
+        let address = "10.0.0.1:7946".parse().unwrap();
+        let someone = HostIdentity::new("a".parse().unwrap(), address, Incarnation::new(1));
+        let named = |theirs, members| {
+            let list = || vec![Member::alive(someone.clone())];
+            let answer = Exchange::default().digest(&catalogue, (theirs, &buckets), members, list).unwrap();
+            answer.iter().any(|message| matches!(message, Message::Members(_)))
+        };
+        assert!(named(NOT_TOLD, NOT_TOLD) && named(NOT_TOLD, 7) && named(7, NOT_TOLD) && named(7, 8));
+        assert!(!named(7, 7), "both know the same");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use model::{HostName, HostRecord};
 use super::Gossip;
 use super::joining::Phase;
 use crate::channel::Channel;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, NOT_TOLD};
 use crate::hosts::{Answer, Host};
 use crate::identity::HostIdentity;
 use crate::members::Members;
@@ -331,9 +331,6 @@ impl Gossip {
         Ok(())
     }
 }
-
-/// The digest of members of a host that was never told of them.
-const NOT_TOLD: u64 = 0;
 
 /// Members to tell another host of: those that are there, and those that were lost. `served` may be in service although
 /// their registrars are dead; to who was never told of them they are lost ones as well, to be looked at.
