@@ -181,5 +181,6 @@ fn watchers_are_told_of_what_starts_and_stops_on_another_host() {
     a.start_registrar();
     await_line(&watch, "the registrar answers again");
     await_line(&watch, &format!("instance b/{} is new", &other[..12]));
+    assert!(!watch.log().contains("host b: no longer known"), "what is not known yet is not gone: {}", watch.log());
     assert!(watch.end_with(Signal::SIGINT).success(), "{}", watch.log());
 }
