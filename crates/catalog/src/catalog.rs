@@ -267,7 +267,7 @@ impl Catalog {
         self.check_orphans();
     }
 
-    /// Envoy has served this port since before anything was known here, and no shim claims it: the shim was killed then.
+    /// Envoy has served this port since before anything was known here, and no shim claims it: the shim was killed then, or hangs.
     /// The port stays Envoy's as long as the container that publishes it now does so.
     pub fn adopt(&mut self, port: PublishedPort) {
         let is_free = !self.claimants.contains_key(&port) && !self.stopping.contains(&port);
@@ -501,8 +501,8 @@ impl Catalog {
         row.is_unproxied = row.wanted_in_envoy && !is_adopted && !self.orphans.contains_key(&port.published);
         if is_adopted {
             row.problems.push(
-                "its shim was killed before the registrar started: Envoy serves the port alone; restart the container to \
-                 have both again"
+                "its shim was killed before the registrar started, or hangs: Envoy serves the port alone; `shimctl resync` \
+                 names one that hangs, and a restart of the container gives it a new one"
                     .to_owned(),
             );
         }

@@ -47,8 +47,8 @@ impl Host {
         self.listened = addresses;
     }
 
-    /// A port that Envoy serves, and for which no shim came back, lost its shim before this registrar started: it stays
-    /// Envoy's, since nobody else would answer there.
+    /// A port that Envoy serves, and for which no shim came back, lost its shim before this registrar started, or has
+    /// one that hangs: it stays Envoy's, since nobody else would answer there.
     pub(super) fn adopt_ports(&mut self) {
         let is_envoys = |port: &PublishedPort| {
             let has_it = !self.hub.is_released(ResourceType::Listener, &names::port_listener(port));
@@ -56,7 +56,7 @@ impl Host {
         };
         let ports: Vec<_> = self.catalog.unregistered_ports().map(|(port, _)| *port).filter(is_envoys).collect();
         for port in ports {
-            warn!(%port, "its shim was killed while no registrar ran, or an earlier one did: Envoy serves it alone");
+            warn!(%port, "its shim was killed before this registrar started, or hangs: Envoy serves it alone");
             self.catalog.adopt(port);
         }
         let changes = self.catalog.take_changes();
