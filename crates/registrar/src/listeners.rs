@@ -2,7 +2,7 @@
 //!
 //! There are those that the configuration names, and own instances whose label `SidecarListener` (or static entry)
 //! asks for it. Each has a task of its own, so that a slow one delays nobody; what it is posted, and when, is decided in
-//! [`delivery`], from what it was told and what is known now. There is no queue. Here is who is a listener at all.
+//! `delivery`, from what it was told and what is known now. There is no queue. Here is who is a listener at all.
 
 mod delivery;
 mod post;

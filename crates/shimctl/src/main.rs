@@ -122,7 +122,7 @@ fn print(text: &str) -> Result<bool, String> {
     write_out(text).map(|_| true)
 }
 
-/// As [`print`]; says whether anybody still reads it.
+/// As [`print()`]; says whether anybody still reads it.
 fn write_out(text: &str) -> Result<bool, String> {
     let mut out = io::stdout().lock();
     let newline = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };

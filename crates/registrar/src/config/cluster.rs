@@ -41,7 +41,7 @@ pub struct ClusterConfig {
     pub implicit_service_ports: bool,
     /// The file of static services.
     pub static_services: Option<PathBuf>,
-    /// Where changes are posted, at most [`LISTENER_URLS_MAX`].
+    /// Where changes are posted, at most `LISTENER_URLS_MAX`.
     pub listener_urls: Vec<ListenerUrl>,
     /// What health checks may do.
     pub policy: Policy,
