@@ -57,8 +57,9 @@ fn send_to_registrar(host: &Host, uid: u32, bytes: &[u8]) -> Output {
     let uid = uid.to_string();
     let mut command = Command::new("setpriv");
     command.args(["--reuid", &uid, "--regid", &uid, "--clear-groups"]);
-    command.arg(parts::busybox()).args(["timeout", "5"]);
-    command.arg(parts::own_binary("unix-send")).arg(SOCKET);
+    // Where the project lies, other users may not be let in.
+    command.arg(host.expose(&parts::busybox())).args(["timeout", "5"]);
+    command.arg(host.expose(&parts::own_binary("unix-send"))).arg(SOCKET);
     let mut child = host.namespace().spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()));
     let mut input = child.stdin.take().expect("it was asked for");
     // The other side may have hung up already, which is what is tested.

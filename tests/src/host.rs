@@ -343,8 +343,12 @@ impl Host {
         Process::start(&format!("{program} on {}", self.name), &self.namespace, command, &log)
     }
 
-    /// Puts a file of the project where every user of this host can read it, wherever the project lies.
-    fn expose(&self, file: &std::path::Path) -> String {
+    /// Puts a file of the project where every user of this host can read it, wherever the project lies; yields where.
+    ///
+    /// # Panics
+    /// There is no such file.
+    #[must_use]
+    pub fn expose(&self, file: &std::path::Path) -> String {
         let name = file.file_name().and_then(|name| name.to_str()).expect("a part has a name");
         let exposed = format!("/run/lab/{name}");
         let script = format!("touch {exposed} && mount --bind {} {exposed}", file.display());
