@@ -80,6 +80,17 @@ fn host(lab: &Lab) -> Host {
         .start()
 }
 
+/// The same where all is well, with port 8080 served by Envoy.
+fn serving(lab: &Lab) -> (Host, Between) {
+    let host = host(lab);
+    let between = Between::start(&host);
+    host.start_registrar();
+    host.start_envoy();
+    host.run_web(&["-p", "8080:80"]);
+    host.await_served_by_envoy(8080);
+    (host, between)
+}
+
 fn answers(host: &Host, port: u16) {
     assert_eq!(host.get(&format!("http://127.0.0.1:{port}/")).expect("the port answers").status, 200);
 }
@@ -118,12 +129,7 @@ fn without_dockers_socket_ports_answer_and_say_what_is_missing_until_it_comes() 
 #[ignore = "takes half a minute"]
 fn a_slow_docker_delays_envoy_but_no_container_and_no_answer() {
     let lab = Lab::of_this_test();
-    let host = host(&lab);
-    let between = Between::start(&host);
-    host.start_registrar();
-    host.start_envoy();
-    host.run_web(&["-p", "8080:80"]);
-    host.await_served_by_envoy(8080);
+    let (host, between) = serving(&lab);
     between.set_delay(2 * SECOND);
     let begun = Instant::now();
     host.run_web(&["--name", "slow", "-p", "8081:80"]);
@@ -155,12 +161,7 @@ fn a_slow_docker_delays_envoy_but_no_container_and_no_answer() {
 #[test]
 fn dockers_socket_lost_for_a_while_changes_nothing_in_envoy() {
     let lab = Lab::of_this_test();
-    let host = host(&lab);
-    let between = Between::start(&host);
-    host.start_registrar();
-    host.start_envoy();
-    host.run_web(&["-p", "8080:80"]);
-    host.await_served_by_envoy(8080);
+    let (host, between) = serving(&lab);
     let before = changes_in_envoy(&host);
     drop(between);
     host.end_registrar(Signal::SIGKILL);

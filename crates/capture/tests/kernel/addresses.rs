@@ -1,15 +1,10 @@
 //! Service addresses on `lo`, in the real kernel; `ip` says what is there.
 
-use std::net::IpAddr;
-
+use crate::machines::ip;
 use crate::namespace::{Namespace, run};
 use capture::AssignedAddress;
 
 const ADDRESSES: [&str; 2] = ["192.168.168.168", "fd00::a8"];
-
-fn ip(address: &str) -> IpAddr {
-    address.parse().unwrap()
-}
 
 /// Whether the interface has exactly this address, without any network around it.
 fn has(device: &str, address: &str) -> bool {

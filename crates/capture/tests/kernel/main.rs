@@ -6,6 +6,7 @@
 mod addresses;
 mod docker_rules;
 mod figures;
+mod machines;
 mod namespace;
 mod notices;
 mod services;

@@ -4,10 +4,10 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use crate::machines::{Machines, ip, tcp};
 use crate::namespace::{Namespace, feed, run};
 use crate::notices::notices;
 use capture::{Asked, CATCH_PORT, Capture, Mode};
-use model::{Protocol, PublishedPort};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::{Ip6tOriginalDst, OriginalDst};
 
@@ -15,14 +15,6 @@ const SERVICE4: &str = "192.168.168.168";
 const SERVICE6: &str = "fd00::a8";
 const OWN4: &str = "10.77.0.1";
 const OWN6: &str = "fd77::1";
-
-fn ip(address: &str) -> IpAddr {
-    address.parse().unwrap()
-}
-
-fn tcp(address: &str, port: u16) -> PublishedPort {
-    PublishedPort { address: ip(address), port, protocol: Protocol::Tcp }
-}
 
 fn both(port: u16) -> [(IpAddr, u16); 2] {
     [(ip(SERVICE4), port), (ip(SERVICE6), port)]
@@ -91,18 +83,10 @@ impl Lab {
     /// A host with the service addresses on `lo`; what listens on its port 15001 says what it caught. Its port 9500
     /// answers "socket" at every other address.
     fn new() -> Self {
-        let (client, host, container) = (Namespace::new(), Namespace::new(), Namespace::new());
-        host.connect("eth0", &client, "eth0", "10.77.0", "fd77");
-        host.connect("docker0", &container, "eth0", "172.17.0", "fd17");
+        let Machines { client, host, container } = Machines::new();
         host.within(|| {
             run("ip", &format!("addr add {SERVICE4}/32 dev lo"));
             run("ip", &format!("addr add {SERVICE6}/128 dev lo"));
-            std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
-            std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
-        });
-        container.within(|| {
-            run("ip", "route add default via 172.17.0.1");
-            run("ip", "route add default via fd17::1");
         });
         for address in [SERVICE4, SERVICE6, OWN4, OWN6] {
             catch(&host, address);

@@ -2,14 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use crate::machines::tcp;
 use crate::namespace::{Namespace, feed, run};
 use crate::notices::notices;
 use capture::{Asked, Capture, LEASE, Mode, Notice};
 use model::{Protocol, PublishedPort};
-
-fn tcp(address: &str, port: u16) -> PublishedPort {
-    PublishedPort { address: address.parse().unwrap(), port, protocol: Protocol::Tcp }
-}
 
 /// Diverts these ports, whatever the firewall does.
 fn diverting(ports: &[PublishedPort]) -> Capture {

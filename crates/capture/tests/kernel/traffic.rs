@@ -3,25 +3,17 @@
 //! Docker's rules are written with iptables as dockerd writes them (nat/DOCKER, from both hooks). Each test asks who
 //! answers: the port's own socket on the host, or the container that Docker's rules lead to.
 
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use crate::machines::{Machines, ip, tcp};
 use crate::namespace::{Namespace, feed, run};
 use capture::{Asked, Capture, Mode};
-use model::{Protocol, PublishedPort};
+use model::PublishedPort;
 
 const HOST4: &str = "10.77.0.1";
 const HOST6: &str = "fd77::1";
 const CLIENT4: &str = "10.77.0.2";
 const CLIENT6: &str = "fd77::2";
-
-fn ip(address: &str) -> IpAddr {
-    address.parse().unwrap()
-}
-
-fn tcp(address: &str, port: u16) -> PublishedPort {
-    PublishedPort { address: ip(address), port, protocol: Protocol::Tcp }
-}
 
 struct Lab {
     client: Namespace,
@@ -32,19 +24,11 @@ struct Lab {
 impl Lab {
     /// The host's ports 8080 and 9090 answer "socket", the container's port 80 answers "container".
     fn new() -> Self {
-        let (client, host, container) = (Namespace::new(), Namespace::new(), Namespace::new());
-        host.connect("eth0", &client, "eth0", "10.77.0", "fd77");
-        host.connect("docker0", &container, "eth0", "172.17.0", "fd17");
-        host.within(|| {
-            std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
-            std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
+        let Machines { client, host, container } = Machines::new();
+        client.within(|| {
+            run("ip", &format!("route add default via {HOST4}"));
+            run("ip", &format!("route add default via {HOST6}"));
         });
-        for (namespace, gateway4, gateway6) in [(&client, HOST4, HOST6), (&container, "172.17.0.1", "fd17::1")] {
-            namespace.within(|| {
-                run("ip", &format!("route add default via {gateway4}"));
-                run("ip", &format!("route add default via {gateway6}"));
-            });
-        }
         host.serve("[::]:8080".parse().unwrap(), "socket");
         host.serve("[::]:9090".parse().unwrap(), "socket");
         container.serve("[::]:80".parse().unwrap(), "container");

@@ -1,22 +1,15 @@
 //! Unproxied ports: where their connections arrive, and for how long.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::machines::{Machines, ip, tcp};
 use crate::namespace::{Namespace, feed, run};
 use capture::{Asked, Capture, UNPROXIED_CATCH_PORT, UNPROXIED_LEASE};
-use model::{Protocol, PublishedPort};
+use model::PublishedPort;
 
 const OWN4: &str = "10.77.0.1";
 const OWN6: &str = "fd77::1";
-
-fn ip(address: &str) -> IpAddr {
-    address.parse().unwrap()
-}
-
-fn tcp(address: &str, port: u16) -> PublishedPort {
-    PublishedPort { address: ip(address), port, protocol: Protocol::Tcp }
-}
 
 /// A host whose Docker publishes port 8080 of a container, and a client beside it.
 struct Lab {
@@ -27,12 +20,8 @@ struct Lab {
 
 impl Lab {
     fn new() -> Self {
-        let (client, host, container) = (Namespace::new(), Namespace::new(), Namespace::new());
-        host.connect("eth0", &client, "eth0", "10.77.0", "fd77");
-        host.connect("docker0", &container, "eth0", "172.17.0", "fd17");
-        container.within(|| run("ip", "route add default via 172.17.0.1"));
+        let Machines { client, host, container } = Machines::new();
         host.within(|| {
-            std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
             let rules =
                 "type nat hook prerouting priority -100; fib daddr type local tcp dport 8080 dnat to 172.17.0.2:80";
             feed("nft", "-f -", &format!("table ip nat {{ chain DOCKER {{ {rules}; }}; }}"));
