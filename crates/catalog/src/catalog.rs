@@ -267,8 +267,8 @@ impl Catalog {
         self.check_orphans();
     }
 
-    /// Envoy has served this port since before anything was known here, and no shim claims it: the shim was killed then, or hangs.
-    /// The port stays Envoy's as long as the container that publishes it now does so.
+    /// Envoy has served this port since before anything was known here, and no shim claims it: the shim was killed then,
+    /// or hangs. The port stays Envoy's as long as the container that publishes it now does so.
     pub fn adopt(&mut self, port: PublishedPort) {
         let is_free = !self.claimants.contains_key(&port) && !self.stopping.contains(&port);
         if let Some(container) = self.listing.publisher_of(&port).filter(|_| is_free) {
@@ -497,9 +497,8 @@ impl Catalog {
     fn orphan_row(&self, container: &Arc<Container>, port: &ListedPort) -> PortRow {
         let mut row = self.listed_row(container, port);
         row.wanted_in_envoy = self.shimless.contains(&port.published);
-        let is_adopted = self.adopted.contains_key(&port.published);
-        row.is_unproxied = row.wanted_in_envoy && !is_adopted && !self.orphans.contains_key(&port.published);
-        if is_adopted {
+        row.is_unproxied = self.served.get(&port.published).is_some_and(|proxied| !proxied.is_bound);
+        if self.adopted.contains_key(&port.published) {
             row.problems.push(
                 "its shim was killed before the registrar started, or hangs: Envoy serves the port alone; `shimctl resync` \
                  names one that hangs, and a restart of the container gives it a new one"

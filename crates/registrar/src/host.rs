@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use capture::{Capture, UNPROXIED_CATCH_PORT};
-use catalog::{Catalog, Lookup, PortChange, Registration, RegistrationId};
+use catalog::{Catalog, Changes, Lookup, PortChange, Registration, RegistrationId};
 use model::PublishedPort;
 use shim_wire::{FromRegistrar, Register};
 use tokio::sync::{Notify, mpsc, watch};
@@ -60,7 +60,8 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Service ports come with who stands by for them. `docker` says whether there is a Docker to wait for; `lookups` is where it is asked.
+    /// Service ports come with who stands by for them. `docker` says whether there is a Docker to wait for; `lookups` is
+    /// where it is asked.
     pub(crate) fn new(
         catalog: Catalog,
         settings: Settings,
@@ -272,10 +273,7 @@ impl Host {
 
     /// Everything that follows from what was taken in.
     fn settle(&mut self, now: Instant) {
-        let changes = self.catalog.take_changes();
-        for change in &changes.envoy {
-            self.hub.apply(resources_of(change, &self.settings));
-        }
+        let changes = self.take_port_changes();
         let world_is_known = self.readiness.docker != DockerState::Unheard;
         for change in self.cluster.settle(world_is_known, now) {
             let consequences = self.services.change(&change, &self.catalog, &self.settings);
@@ -295,6 +293,15 @@ impl Host {
         self.write_streams();
         self.finish_releases();
         self.publish_lookup();
+    }
+
+    /// What follows for the ports; Envoy's part is done.
+    fn take_port_changes(&mut self) -> Changes {
+        let changes = self.catalog.take_changes();
+        for change in &changes.envoy {
+            self.hub.apply(resources_of(change, &self.settings));
+        }
+        changes
     }
 
     fn try_open(&mut self, now: Instant) {

@@ -59,10 +59,8 @@ impl Host {
             warn!(%port, "its shim was killed before this registrar started, or hangs: Envoy serves it alone");
             self.catalog.adopt(port);
         }
-        let changes = self.catalog.take_changes();
-        for change in &changes.envoy {
-            self.hub.apply(super::resources_of(change, &self.settings));
-        }
+        // What is to be captured is read as a whole when the gate opens, which is now.
+        drop(self.take_port_changes());
     }
 
     /// Where Envoy has a listener and does not listen, it is given the listener anew.
