@@ -12,12 +12,18 @@ use nix::sys::signal::Signal;
 
 use crate::{TABLE, assert_refused, await_diverted, one_setting, peer};
 
-on_both_dockers!(nobody_is_refused_whatever_fails);
+on_both_dockers!(
+    nobody_is_refused_whatever_fails,
+    #[ignore = "takes five minutes"]
+    nobody_is_refused_whatever_fails_for_longer_than_a_minute,
+);
 
-#[test]
-#[ignore = "takes five minutes"]
-fn nobody_is_refused_whatever_fails_for_longer_than_a_minute() {
-    fail_one_after_the_other(Docker::Current, Length::Long);
+fn nobody_is_refused_whatever_fails(version: Docker) {
+    fail_one_after_the_other(version, Length::Short);
+}
+
+fn nobody_is_refused_whatever_fails_for_longer_than_a_minute(version: Docker) {
+    fail_one_after_the_other(version, Length::Long);
 }
 
 #[test]
@@ -153,10 +159,6 @@ const DOCKERD_RESTART: Fault = Fault {
     may_refuse: true,
     may_lose: true,
 };
-
-fn nobody_is_refused_whatever_fails(version: Docker) {
-    fail_one_after_the_other(version, Length::Short);
-}
 
 fn fail_one_after_the_other(version: Docker, length: Length) {
     let lab = Lab::of_this_test();
