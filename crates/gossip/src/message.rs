@@ -226,6 +226,7 @@ mod tests {
             Message::Order(OrderMessage::Known(Order::Drain { key: InstanceKey::from_bytes([7; 6]), drains: true })),
             Message::Answer(AnswerMessage::Known(Answer::Done)),
             Message::Answer(AnswerMessage::Known(Answer::NoSuchInstance)),
+            Message::Answer(AnswerMessage::Known(Answer::Starting)),
             Message::Answer(AnswerMessage::Known(Answer::Failed(Text::cut("the disk is full")))),
             Message::Answer(AnswerMessage::KnowsVersion(3)),
         ];

@@ -37,6 +37,8 @@ pub enum Answer {
     Done,
     /// The host has no such instance.
     NoSuchInstance,
+    /// The host has just started, and does not know yet whether it has such an instance.
+    Starting,
     /// The host could not do it, or not all of it; in its words.
     Failed(Text<REASON_MAX_LENGTH>),
 }
@@ -63,6 +65,7 @@ const DONE: u8 = 1;
 const NO_SUCH_INSTANCE: u8 = 2;
 const FAILED: u8 = 3;
 const KNOWS_VERSION: u8 = 4;
+const STARTING: u8 = 5;
 
 impl OrderMessage {
     pub(crate) fn write(&self, writer: &mut Writer) {
@@ -101,6 +104,7 @@ impl AnswerMessage {
         match self {
             Self::Known(Answer::Done) => writer.u8(DONE),
             Self::Known(Answer::NoSuchInstance) => writer.u8(NO_SUCH_INSTANCE),
+            Self::Known(Answer::Starting) => writer.u8(STARTING),
             Self::Known(Answer::Failed(reason)) => writer.u8(FAILED).text(reason.as_str()),
             Self::KnowsVersion(version) => writer.u8(KNOWS_VERSION).u8(*version),
         };
@@ -110,6 +114,7 @@ impl AnswerMessage {
         Ok(match reader.u8("answer")? {
             DONE => Self::Known(Answer::Done),
             NO_SUCH_INSTANCE => Self::Known(Answer::NoSuchInstance),
+            STARTING => Self::Known(Answer::Starting),
             FAILED => Self::Known(Answer::Failed(Text::cut(reader.text("reason")?))),
             KNOWS_VERSION => Self::KnowsVersion(reader.u8("version")?),
             _ => return Err(DecodeError::Invalid("answer")),

@@ -57,7 +57,8 @@ async fn set_draining(events: &mpsc::Sender<Event>, (host, key): (String, String
     }
 }
 
-/// 404 where there is no such thing, 503 where it is to be tried again, 504 where the other host did not answer, 502 where it could not be asked.
+/// 404 where there is no such thing, 503 where it is to be tried again, 504 where the other host did not answer, 502
+/// where it could not be asked.
 fn status_of(error: &DrainError) -> StatusCode {
     match error {
         DrainError::NoSuchInstance(_) | DrainError::Order(_, OrderError::NoSuchHost) => StatusCode::NOT_FOUND,

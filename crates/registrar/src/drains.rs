@@ -103,6 +103,7 @@ fn in_words(instance: InstanceId, outcome: Result<Answer, OrderError>) -> Result
     match outcome {
         Ok(Answer::Done) => Ok(()),
         Ok(Answer::NoSuchInstance) => Err(DrainError::NoSuchInstance(instance)),
+        Ok(Answer::Starting) => Err(DrainError::Starting(instance)),
         Ok(Answer::Failed(reason)) => Err(DrainError::Failed(instance.host, reason.as_str().to_owned())),
         Err(error) => Err(DrainError::Order(instance.host, error)),
     }
@@ -113,6 +114,7 @@ pub(crate) fn answer(outcome: Result<(), DrainError>) -> Answer {
     match outcome {
         Ok(()) => Answer::Done,
         Err(DrainError::NoSuchInstance(_)) => Answer::NoSuchInstance,
+        Err(DrainError::Starting(_)) => Answer::Starting,
         Err(DrainError::Failed(_, reason)) => Answer::Failed(Text::cut(&reason)),
         Err(other) => Answer::Failed(Text::cut(&other.to_string())),
     }
@@ -126,7 +128,8 @@ mod tests {
     fn an_answer_says_on_the_other_host_what_it_says_here() {
         let instance: InstanceId = "there/0123456789ab".parse().unwrap();
         let failed = DrainError::Failed(instance.host.clone(), "the disk is full".to_owned());
-        for outcome in [Ok(()), Err(DrainError::NoSuchInstance(instance.clone())), Err(failed)] {
+        let starting = DrainError::Starting(instance.clone());
+        for outcome in [Ok(()), Err(DrainError::NoSuchInstance(instance.clone())), Err(starting), Err(failed)] {
             assert_eq!(in_words(instance.clone(), Ok(answer(outcome.clone()))), outcome);
         }
         let down = in_words(instance, Err(OrderError::Down)).unwrap_err().to_string();

@@ -383,7 +383,9 @@ impl Wired {
 #[test]
 fn an_order_reaches_the_host_that_is_meant_and_its_answer_comes_back() {
     let mut wired = Wired::settled(3);
-    for answer in [Answer::Done, Answer::NoSuchInstance, Answer::Failed(Text::cut("the disk is full"))] {
+    for answer in
+        [Answer::Done, Answer::NoSuchInstance, Answer::Starting, Answer::Failed(Text::cut("the disk is full"))]
+    {
         wired.answer = Some(answer.clone());
         assert_eq!(wired.order(2, "host-1", Duration::ZERO), Some(Ok(answer)));
         assert_eq!(wired.ordered.pop(), Some((1, wired.hosts[2].own_name().clone(), DRAIN)));
