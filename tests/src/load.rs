@@ -142,6 +142,13 @@ impl Load {
         self.tally.lock().expect("counting does not panic").outcomes.clone()
     }
 
+    /// How long ago the last answer with status 200 was; zero before the first.
+    #[must_use]
+    pub fn silence(&self) -> Duration {
+        let last_ok = self.tally.lock().expect("counting does not panic").last_ok;
+        last_ok.map_or(Duration::ZERO, |last| last.elapsed())
+    }
+
     /// Ends the load.
     ///
     /// # Panics

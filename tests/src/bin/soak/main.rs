@@ -1,11 +1,14 @@
 //! `scripts/soak`: random faults on one host for a time, and then a look at what they left behind.
 //!
-//! What can happen is in `faults`, what is counted in `leftovers`. The seed decides everything but the timing.
+//! What can happen is in `faults`, what is counted in `leftovers`, and a closer look at a stall in `witness`. The seed
+//! decides everything but the timing.
 
 mod faults;
 mod leftovers;
+mod witness;
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lab::http::Request;
@@ -97,10 +100,29 @@ fn soak(duration: Duration, dice: &mut Dice) -> Vec<String> {
 fn under_load(host: &Host, fault: &Fault, victim: &faults::Victim, milliseconds: u64) -> Outcomes {
     let request = Request::get(&format!("http://127.0.0.1:{STEADY}/")).limit(Duration::from_secs(20));
     let load = Load::with_workers(host.namespace(), &request, PER_SECOND, 100);
-    std::thread::sleep(Duration::from_millis(300));
-    (fault.happen)(host, victim, Duration::from_millis(milliseconds));
-    faults::settle(host);
+    let over = AtomicBool::new(false);
+    let seen = std::thread::scope(|scope| {
+        let witness = scope.spawn(|| witness::watch(host, &load, STEADY, &over));
+        let end = SetOnDrop(&over);
+        std::thread::sleep(Duration::from_millis(300));
+        (fault.happen)(host, victim, Duration::from_millis(milliseconds));
+        faults::settle(host);
+        drop(end);
+        witness.join().expect("a witness does not panic")
+    });
+    if let Some(seen) = seen {
+        print!("{seen}");
+    }
     load.stop()
+}
+
+/// A witness ends, also when what it watches panics.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 fn judge(fault: &Fault, outcomes: &Outcomes) -> Option<String> {
