@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
@@ -26,12 +27,44 @@ pub enum Kind {
     DnsBusy,
     /// Each question from a client of its own, of 60 bytes, 5,000 a second: resolvers with a port for each question.
     NewClients,
-    /// One client with 64 datagrams of 1,200 bytes under way.
+    /// One client with 64 datagrams of 1,200 bytes under way, each answered by another.
     Bulk,
+    /// One client that sends datagrams of 1,200 bytes, of which every 32nd is answered; 64 are under way.
+    Upload,
+    /// One client that is sent datagrams of 1,200 bytes, 32 for each question; 64 are under way.
+    Download,
 }
 
 /// All of them.
-pub const KINDS: [Kind; 4] = [Kind::Dns, Kind::DnsBusy, Kind::NewClients, Kind::Bulk];
+pub const KINDS: [Kind; 6] = [Kind::Dns, Kind::DnsBusy, Kind::NewClients, Kind::Bulk, Kind::Upload, Kind::Download];
+
+/// Datagrams of a stream in one direction for each one in the other.
+const RUN: u32 = 32;
+
+/// How the server answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answers {
+    /// Each question with a datagram of its length.
+    Each,
+    /// The last of [`RUN`] questions.
+    LastOfRun,
+    /// Each question with [`RUN`] datagrams of [`LONG`] bytes.
+    Run,
+}
+
+impl Answers {
+    /// How many the question with this number is to have.
+    const fn to(self, number: u32) -> u32 {
+        match self {
+            Self::Each => 1,
+            Self::LastOfRun => (number % RUN == RUN - 1) as u32,
+            Self::Run => RUN,
+        }
+    }
+}
+
+/// Bytes of a long datagram.
+const LONG: usize = 1200;
 
 struct Load {
     /// How many sockets take turns; none: a new one for each question.
@@ -44,31 +77,51 @@ struct Load {
     interval: Duration,
     /// How many may wait for an answer at a time.
     under_way: usize,
+    answers: Answers,
 }
 
 impl Kind {
     const fn load(self) -> Load {
         let every = Duration::from_micros;
+        let answers = Answers::Each;
         match self {
-            Self::Dns => {
-                Load { clients: Some(500), length: 60, questions: 40_000, interval: every(50), under_way: 5000 }
-            }
+            Self::Dns => Load {
+                clients: Some(500),
+                length: 60,
+                questions: 40_000,
+                interval: every(50),
+                under_way: 5000,
+                answers,
+            },
             Self::DnsBusy => {
-                Load { clients: Some(500), length: 60, questions: 100_000, interval: every(0), under_way: 50 }
+                Load { clients: Some(500), length: 60, questions: 100_000, interval: every(0), under_way: 50, answers }
             }
             Self::NewClients => {
-                Load { clients: None, length: 60, questions: 1500, interval: every(200), under_way: 500 }
+                Load { clients: None, length: 60, questions: 1500, interval: every(200), under_way: 500, answers }
             }
-            Self::Bulk => {
-                Load { clients: Some(1), length: 1200, questions: 100_000, interval: every(0), under_way: 64 }
-            }
+            Self::Bulk => Load { clients: Some(1), length: LONG, questions: 100_000, under_way: 64, ..STREAM },
+            Self::Upload => Load { length: LONG, questions: 200_000, answers: Answers::LastOfRun, ..STREAM },
+            Self::Download => Load { length: 60, questions: 200_000 / RUN, answers: Answers::Run, ..STREAM },
         }
     }
 }
 
+/// As fast as it is answered.
+const STREAM: Load = Load {
+    clients: Some(1),
+    length: LONG,
+    questions: 0,
+    interval: Duration::ZERO,
+    under_way: 2,
+    answers: Answers::Each,
+};
+
 /// What came of a load.
 pub(crate) struct Outcome {
-    pub(crate) sent: u64,
+    /// Datagrams that should have come through.
+    pub(crate) expected: u64,
+    /// Datagrams that came through: answers, or where most questions are not answered, those.
+    pub(crate) delivered: u64,
     pub(crate) elapsed: Duration,
     /// How long each answer took.
     pub(crate) took: Vec<Duration>,
@@ -89,7 +142,7 @@ pub(crate) fn run(kind: Kind) -> io::Result<Outcome> {
             if load.clients.is_none() {
                 clients.add()?;
             }
-            clients.ask(sent, load.length)?;
+            clients.ask(sent, load.length, load.answers.to(sent))?;
             sent += 1;
             due += load.interval;
         }
@@ -97,14 +150,53 @@ pub(crate) fn run(kind: Kind) -> io::Result<Outcome> {
             std::thread::sleep(PAUSE);
         }
     }
-    Ok(Outcome { sent: sent.into(), elapsed: begun.elapsed(), took: clients.took })
+    let (copies, delivered) = match load.answers {
+        Answers::Each => (1, clients.took.len() as u64),
+        Answers::LastOfRun => (1, clients.received_by_server),
+        Answers::Run => (RUN, clients.took.len() as u64),
+    };
+    Ok(Outcome { expected: (sent * copies).into(), delivered, elapsed: begun.elapsed(), took: clients.took })
 }
 
-/// A question that waits for its answer.
+/// The server's part, until its socket fails: answers as each question asks for.
+pub(crate) fn serve(socket: &UdpSocket) {
+    let mut bytes = [0; 2048];
+    let mut received: u32 = 0;
+    while let Ok((length, peer)) = socket.recv_from(&mut bytes) {
+        received += 1;
+        let copies = bytes[COPIES];
+        if copies > 0 {
+            bytes[RECEIVED].copy_from_slice(&received.to_ne_bytes());
+            received = 0;
+        }
+        let length = if copies > 1 { LONG } else { length };
+        for _ in 0..copies {
+            let _ = socket.send_to(&bytes[..length], peer);
+        }
+    }
+}
+
+/// Bytes of a datagram with the question's number.
+const NUMBER: Range<usize> = 0..4;
+/// Byte of a question that says how many answers it is to have.
+const COPIES: usize = 4;
+/// Bytes of an answer that say how many questions the server has received since its last one.
+const RECEIVED: Range<usize> = 4..8;
+
+/// A question of so many bytes.
+pub(crate) fn question(number: u32, length: usize, copies: u32) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    bytes[NUMBER].copy_from_slice(&number.to_ne_bytes());
+    bytes[COPIES] = copies as u8;
+    bytes
+}
+
+/// A question that waits for its answers.
 struct Question {
     number: u32,
     client: usize,
     asked: Instant,
+    missing: u32,
 }
 
 struct Clients {
@@ -112,6 +204,7 @@ struct Clients {
     sockets: Vec<UdpSocket>,
     waiting: VecDeque<Question>,
     took: Vec<Duration>,
+    received_by_server: u64,
 }
 
 impl Clients {
@@ -119,7 +212,7 @@ impl Clients {
         // Of its own in each run: to the proxy, these are clients that it never saw.
         static RUNS: AtomicU8 = AtomicU8::new(1);
         let address = Ipv4Addr::new(127, 1, 1, RUNS.fetch_add(1, Ordering::Relaxed));
-        Self { address, sockets: Vec::new(), waiting: VecDeque::new(), took: Vec::new() }
+        Self { address, sockets: Vec::new(), waiting: VecDeque::new(), took: Vec::new(), received_by_server: 0 }
     }
 
     fn add(&mut self) -> io::Result<()> {
@@ -131,32 +224,39 @@ impl Clients {
     }
 
     /// Each client in turn.
-    fn ask(&mut self, number: u32, length: usize) -> io::Result<()> {
-        let mut question = vec![0; length];
-        question[..4].copy_from_slice(&number.to_ne_bytes());
+    fn ask(&mut self, number: u32, length: usize, copies: u32) -> io::Result<()> {
         let client = number as usize % self.sockets.len();
-        self.waiting.push_back(Question { number, client, asked: Instant::now() });
-        self.sockets[client].send(&question).map(drop)
+        if copies > 0 {
+            self.waiting.push_back(Question { number, client, asked: Instant::now(), missing: copies });
+        }
+        self.sockets[client].send(&question(number, length, copies)).map(drop)
     }
 
     /// Takes the answers that are there; yields whether there was any.
     fn hear(&mut self) -> bool {
-        let mut answer = [0; 4];
+        let mut answer = [0; RECEIVED.end];
         let before = self.took.len();
         let mut i = 0;
         while let Some(question) = self.waiting.get(i) {
-            // It may be another answer to this client, which is then found in its place.
             match self.sockets[question.client].recv(&mut answer) {
-                Ok(_) => {
-                    let number = u32::from_ne_bytes(answer);
-                    let position = self.waiting.iter().position(|question| question.number == number);
-                    let question = position.and_then(|position| self.waiting.remove(position));
-                    self.took.extend(question.map(|question| question.asked.elapsed()));
-                }
+                Ok(_) => self.count(&answer),
                 Err(_) if question.asked.elapsed() > PATIENCE => drop(self.waiting.remove(i)),
                 Err(_) => i += 1,
             }
         }
         self.took.len() > before
+    }
+
+    /// It may be the answer to another question of the same client, which is then found in its place.
+    fn count(&mut self, answer: &[u8; RECEIVED.end]) {
+        let number = |bytes: Range<usize>| u32::from_ne_bytes(std::array::from_fn(|i| answer[bytes.start + i]));
+        let Some(position) = self.waiting.iter().position(|question| question.number == number(NUMBER)) else { return };
+        let question = &mut self.waiting[position];
+        self.took.push(question.asked.elapsed());
+        self.received_by_server += u64::from(number(RECEIVED));
+        question.missing -= 1;
+        if question.missing == 0 {
+            self.waiting.remove(position);
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! A UDP proxy alone, and what a load costs it: no dockerd, one proxy, a server that echoes. The loads are in
+//! A UDP proxy alone, and what a load costs it: no dockerd, one proxy, a server that answers. The loads are in
 //! `datagram_loads`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -9,8 +9,8 @@ use std::time::Duration;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::RcvBufForce;
 
-use crate::datagram_loads::run;
 pub use crate::datagram_loads::{KINDS, Kind};
+use crate::datagram_loads::{question, run, serve};
 use crate::measure::cpu_seconds;
 use crate::namespace::Namespace;
 use crate::process::Process;
@@ -25,13 +25,13 @@ const SERVER_BUFFER: usize = 4 << 20;
 /// What a load cost its proxy.
 #[derive(Clone, Copy, Debug)]
 pub struct Cost {
-    /// Datagrams that came back.
-    pub answered: u64,
+    /// Datagrams that came through: answers, or in a stream to the server those that it received.
+    pub delivered: u64,
     /// Datagrams that did not.
     pub lost: u64,
-    /// Answered datagrams for each second of the proxy's CPU time.
+    /// Delivered datagrams for each second of the proxy's CPU time.
     pub per_cpu_second: f64,
-    /// Answered datagrams for each second.
+    /// Delivered datagrams for each second.
     pub per_second: f64,
     /// How long half of the answers took at most.
     pub median: Duration,
@@ -58,7 +58,7 @@ impl UdpProxy {
         let server = namespace.in_network(|| UdpSocket::bind(SERVER)).expect("the network is new");
         // What is lost is to be the proxy's doing.
         setsockopt(&server, RcvBufForce, &SERVER_BUFFER).expect("the lab runs as root");
-        std::thread::spawn(move || echo(&server));
+        std::thread::spawn(move || serve(&server));
         let mut command = Command::new("sh");
         let arguments = "-proto udp -host-ip 127.0.0.1 -host-port 5300 -container-ip 127.0.0.2 -container-port 53";
         command.args(["-c", &format!("exec {} {arguments} 3>/dev/null", program.display())]);
@@ -83,12 +83,12 @@ impl UdpProxy {
         let mut took = outcome.took;
         took.sort_unstable();
         let at_most = |hundredths: usize| took.get(took.len() * hundredths / 100).copied().unwrap_or_default();
-        let answered = took.len() as u64;
+        let delivered = outcome.delivered;
         Cost {
-            answered,
-            lost: outcome.sent - answered,
-            per_cpu_second: answered as f64 / cpu,
-            per_second: answered as f64 / outcome.elapsed.as_secs_f64(),
+            delivered,
+            lost: outcome.expected.saturating_sub(delivered),
+            per_cpu_second: delivered as f64 / cpu,
+            per_second: delivered as f64 / outcome.elapsed.as_secs_f64(),
             median: at_most(50),
             slowest: at_most(99),
         }
@@ -97,14 +97,7 @@ impl UdpProxy {
     fn ask_once(&self) -> std::io::Result<usize> {
         let socket = self.namespace.in_network(|| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)))?;
         socket.set_read_timeout(Some(Duration::from_millis(100)))?;
-        socket.send_to(b"question", PUBLISHED)?;
+        socket.send_to(&question(0, 8, 1), PUBLISHED)?;
         socket.recv(&mut [0; 8])
-    }
-}
-
-fn echo(socket: &UdpSocket) {
-    let mut buffer = [0; 2048];
-    while let Ok((length, peer)) = socket.recv_from(&mut buffer) {
-        let _ = socket.send_to(&buffer[..length], peer);
     }
 }

@@ -12,7 +12,7 @@ fn main() {
     let lab = Lab::new("bench-datagrams");
     let programs = [parts::ours("envoy-docker-shim"), parts::docker_proxy(Docker::Current)];
     let proxies = programs.map(|program| UdpProxy::start(&program, &lab.logs().join("proxy.log")));
-    println!("answered datagrams per second of the proxy's CPU; target: 3 times as many; medians of {TURNS}");
+    println!("delivered datagrams per second of the proxy's CPU; target: 3 times as many; medians of {TURNS}");
     for kind in KINDS.into_iter().filter(|kind| wanted.is_empty() || wanted.contains(&format!("{kind:?}"))) {
         // In turns, so that both meet the same load of the machine.
         let costs: Vec<_> = (0..TURNS).map(|_| proxies.each_ref().map(|proxy| proxy.cost(kind))).collect();
