@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::prctl::set_timerslack;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::UdpGsoSegment;
 
 use crate::datagrams::PUBLISHED;
 
@@ -29,40 +31,17 @@ pub enum Kind {
     NewClients,
     /// One client with 64 datagrams of 1,200 bytes under way, each answered by another.
     Bulk,
-    /// One client that sends datagrams of 1,200 bytes, of which every 32nd is answered; 64 are under way.
+    /// One client that sends datagrams of 1,200 bytes, 32 with one system call, as QUIC's do. Each 32nd is answered.
     Upload,
-    /// One client that is sent datagrams of 1,200 bytes, 32 for each question; 64 are under way.
+    /// The same from the server to the client, which asks for 32 at a time.
     Download,
 }
 
 /// All of them.
 pub const KINDS: [Kind; 6] = [Kind::Dns, Kind::DnsBusy, Kind::NewClients, Kind::Bulk, Kind::Upload, Kind::Download];
 
-/// Datagrams of a stream in one direction for each one in the other.
+/// Datagrams that a stream sends at once.
 const RUN: u32 = 32;
-
-/// How the server answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answers {
-    /// Each question with a datagram of its length.
-    Each,
-    /// The last of [`RUN`] questions.
-    LastOfRun,
-    /// Each question with [`RUN`] datagrams of [`LONG`] bytes.
-    Run,
-}
-
-impl Answers {
-    /// How many the question with this number is to have.
-    const fn to(self, number: u32) -> u32 {
-        match self {
-            Self::Each => 1,
-            Self::LastOfRun => (number % RUN == RUN - 1) as u32,
-            Self::Run => RUN,
-        }
-    }
-}
-
 /// Bytes of a long datagram.
 const LONG: usize = 1200;
 
@@ -77,50 +56,42 @@ struct Load {
     interval: Duration,
     /// How many may wait for an answer at a time.
     under_way: usize,
-    answers: Answers,
+    /// Datagrams of a question.
+    run: u32,
+    /// Datagrams of an answer.
+    answers: u32,
 }
 
 impl Kind {
     const fn load(self) -> Load {
         let every = Duration::from_micros;
-        let answers = Answers::Each;
+        let some = Load {
+            clients: Some(500),
+            length: 60,
+            questions: 100_000,
+            interval: Duration::ZERO,
+            under_way: 50,
+            run: 1,
+            answers: 1,
+        };
+        let bulk = Load { clients: Some(1), length: LONG, under_way: 64, ..some };
+        let stream = Load { questions: 10_000, under_way: 2, ..bulk };
         match self {
-            Self::Dns => Load {
-                clients: Some(500),
-                length: 60,
-                questions: 40_000,
-                interval: every(50),
-                under_way: 5000,
-                answers,
-            },
-            Self::DnsBusy => {
-                Load { clients: Some(500), length: 60, questions: 100_000, interval: every(0), under_way: 50, answers }
-            }
-            Self::NewClients => {
-                Load { clients: None, length: 60, questions: 1500, interval: every(200), under_way: 500, answers }
-            }
-            Self::Bulk => Load { clients: Some(1), length: LONG, questions: 100_000, under_way: 64, ..STREAM },
-            Self::Upload => Load { length: LONG, questions: 200_000, answers: Answers::LastOfRun, ..STREAM },
-            Self::Download => Load { length: 60, questions: 200_000 / RUN, answers: Answers::Run, ..STREAM },
+            Self::Dns => Load { questions: 40_000, interval: every(50), under_way: 5000, ..some },
+            Self::DnsBusy => some,
+            Self::NewClients => Load { clients: None, questions: 1500, interval: every(200), under_way: 500, ..some },
+            Self::Bulk => bulk,
+            Self::Upload => Load { run: RUN, ..stream },
+            Self::Download => Load { length: 60, answers: RUN, ..stream },
         }
     }
 }
-
-/// As fast as it is answered.
-const STREAM: Load = Load {
-    clients: Some(1),
-    length: LONG,
-    questions: 0,
-    interval: Duration::ZERO,
-    under_way: 2,
-    answers: Answers::Each,
-};
 
 /// What came of a load.
 pub(crate) struct Outcome {
     /// Datagrams that should have come through.
     pub(crate) expected: u64,
-    /// Datagrams that came through: answers, or where most questions are not answered, those.
+    /// Datagrams that came through: answers, or of an upload what the server received.
     pub(crate) delivered: u64,
     pub(crate) elapsed: Duration,
     /// How long each answer took.
@@ -142,7 +113,7 @@ pub(crate) fn run(kind: Kind) -> io::Result<Outcome> {
             if load.clients.is_none() {
                 clients.add()?;
             }
-            clients.ask(sent, load.length, load.answers.to(sent))?;
+            clients.ask(sent, &load)?;
             sent += 1;
             due += load.interval;
         }
@@ -150,16 +121,14 @@ pub(crate) fn run(kind: Kind) -> io::Result<Outcome> {
             std::thread::sleep(PAUSE);
         }
     }
-    let (copies, delivered) = match load.answers {
-        Answers::Each => (1, clients.took.len() as u64),
-        Answers::LastOfRun => (1, clients.received_by_server),
-        Answers::Run => (RUN, clients.took.len() as u64),
-    };
-    Ok(Outcome { expected: (sent * copies).into(), delivered, elapsed: begun.elapsed(), took: clients.took })
+    let delivered = if load.run > 1 { clients.received_by_server } else { clients.took.len() as u64 };
+    let expected = u64::from(sent) * u64::from(load.run.max(load.answers));
+    Ok(Outcome { expected, delivered, elapsed: begun.elapsed(), took: clients.took })
 }
 
 /// The server's part, until its socket fails: answers as each question asks for.
 pub(crate) fn serve(socket: &UdpSocket) {
+    cut_what_is_long(socket);
     let mut bytes = [0; 2048];
     let mut received: u32 = 0;
     while let Ok((length, peer)) = socket.recv_from(&mut bytes) {
@@ -169,11 +138,17 @@ pub(crate) fn serve(socket: &UdpSocket) {
             bytes[RECEIVED].copy_from_slice(&received.to_ne_bytes());
             received = 0;
         }
-        let length = if copies > 1 { LONG } else { length };
-        for _ in 0..copies {
-            let _ = socket.send_to(&bytes[..length], peer);
+        match copies {
+            0 => {}
+            1 => drop(socket.send_to(&bytes[..length], peer)),
+            _ => drop(socket.send_to(&bytes[..LONG].repeat(copies.into()), peer)),
         }
     }
+}
+
+/// The kernel makes datagrams of [`LONG`] bytes of what is longer.
+fn cut_what_is_long(socket: &UdpSocket) {
+    setsockopt(socket, UdpGsoSegment, &(LONG as i32)).expect("Linux has this since 4.18");
 }
 
 /// Bytes of a datagram with the question's number.
@@ -219,17 +194,18 @@ impl Clients {
         let socket = UdpSocket::bind((self.address, 0))?;
         socket.connect(PUBLISHED)?;
         socket.set_nonblocking(true)?;
+        cut_what_is_long(&socket);
         self.sockets.push(socket);
         Ok(())
     }
 
     /// Each client in turn.
-    fn ask(&mut self, number: u32, length: usize, copies: u32) -> io::Result<()> {
+    fn ask(&mut self, number: u32, load: &Load) -> io::Result<()> {
         let client = number as usize % self.sockets.len();
-        if copies > 0 {
-            self.waiting.push_back(Question { number, client, asked: Instant::now(), missing: copies });
-        }
-        self.sockets[client].send(&question(number, length, copies)).map(drop)
+        self.waiting.push_back(Question { number, client, asked: Instant::now(), missing: load.answers });
+        let datagrams =
+            (1..=load.run).map(|i| question(number, load.length, if i == load.run { load.answers } else { 0 }));
+        self.sockets[client].send(&datagrams.collect::<Vec<_>>().concat()).map(drop)
     }
 
     /// Takes the answers that are there; yields whether there was any.

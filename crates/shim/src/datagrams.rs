@@ -48,6 +48,8 @@ pub(crate) struct Batch {
     controls: Box<[Control; SLOTS]>,
     parts: Box<[libc::iovec; SLOTS]>,
     headers: Box<[libc::mmsghdr; SLOTS]>,
+    /// Of a slot that holds several datagrams which the kernel merged, the bytes of each.
+    segments: [Option<u16>; SLOTS],
 }
 
 impl Batch {
@@ -67,7 +69,7 @@ impl Batch {
             header.msg_hdr.msg_name = addresses[i].as_mut_ptr().cast();
             header.msg_hdr.msg_control = controls[i].0.as_mut_ptr().cast();
         }
-        Self { bytes, addresses, controls, parts, headers }
+        Self { bytes, addresses, controls, parts, headers, segments: [None; SLOTS] }
     }
 
     /// Receives the datagrams that there are into these slots; yields how many.
@@ -78,7 +80,7 @@ impl Batch {
             header.msg_hdr.msg_namelen = ADDRESS_LENGTH as u32;
             header.msg_hdr.msg_controllen = CONTROL_LENGTH as _;
         }
-        let headers = &mut self.headers[slots];
+        let headers = &mut self.headers[slots.clone()];
         // SAFETY: as many headers as are said, each pointing to memory of ours, of the lengths that were just set.
         let count = unsafe {
             libc::recvmmsg(
@@ -89,15 +91,35 @@ impl Batch {
                 ptr::null_mut(),
             )
         };
-        Errno::result(count).map(|count| count.unsigned_abs() as usize)
+        let count = Errno::result(count)?.unsigned_abs() as usize;
+        for slot in slots.take(count) {
+            self.segments[slot] = socket_bytes::merged_segment(self.control(slot)).filter(|segment| {
+                // Else it is one by itself.
+                usize::from(*segment) < self.length(slot)
+            });
+        }
+        Ok(count)
     }
 
-    /// Receives one datagram of a connected socket; cheaper than [`Self::receive`] of one. It has no route.
+    /// The control messages that came with a datagram.
+    fn control(&self, slot: usize) -> &[u8] {
+        let length = CONTROL_LENGTH.min(self.headers[slot].msg_hdr.msg_controllen as _);
+        &self.controls[slot].0[..length]
+    }
+
+    /// The bytes of each datagram in a slot that holds several; the last may have fewer.
+    pub(crate) fn segment(&self, slot: usize) -> Option<u16> {
+        self.segments[slot]
+    }
+
+    /// Receives one datagram of a connected socket on which the kernel merges none; cheaper than [`Self::receive`] of
+    /// one. It has no route.
     pub(crate) fn receive_one(&mut self, socket: BorrowedFd<'_>, slot: usize) -> Result<(), Errno> {
         let bytes = self.parts[slot].iov_base;
         // SAFETY: each slot has that much room.
         let length = unsafe { libc::recv(socket.as_raw_fd(), bytes, SLOT_LENGTH, libc::MSG_DONTWAIT) };
         self.headers[slot].msg_len = Errno::result(length)? as u32;
+        self.segments[slot] = None;
         Ok(())
     }
 
@@ -109,8 +131,7 @@ impl Batch {
     /// Where a received datagram came from.
     pub(crate) fn route(&self, slot: usize) -> Option<Route> {
         let client = socket_bytes::address(&self.addresses[slot])?;
-        let length = CONTROL_LENGTH.min(self.headers[slot].msg_hdr.msg_controllen as _);
-        Some(Route { client, local: socket_bytes::local_address(&self.controls[slot].0[..length]) })
+        Some(Route { client, local: socket_bytes::local_address(self.control(slot)) })
     }
 
     /// Sends received datagrams on: to the socket's peer, or back along `routes`, one for each slot. Yields how many
@@ -152,7 +173,8 @@ impl Batch {
     }
 
     /// Sends received datagrams of one route as a single one, to be cut by the kernel into `segment` bytes each. The
-    /// slots must have been found [`mergeable`](Self::mergeable).
+    /// slots must have been found [`mergeable`](Self::mergeable), or be a single one that the kernel
+    /// [merged](Self::segment).
     pub(crate) fn send_merged(
         &mut self,
         socket: BorrowedFd<'_>,
@@ -170,6 +192,19 @@ impl Batch {
         // The kernel has put down the sum.
         self.headers[slots.start].msg_len = lengths;
         result
+    }
+
+    /// Sends what the kernel merged as the datagrams that they were, each by itself. What it does not take is lost.
+    pub(crate) fn send_apart(&mut self, socket: BorrowedFd<'_>, slot: usize, route: Option<&Route>, segment: u16) {
+        let (whole, length) = (self.parts[slot].iov_base, self.length(slot));
+        self.direct(slot, route, None);
+        for start in (0..length).step_by(segment.into()) {
+            self.parts[slot].iov_base = whole.wrapping_byte_add(start);
+            self.parts[slot].iov_len = (length - start).min(segment.into());
+            let _ = self.send_headers(socket, slot..slot + 1);
+        }
+        self.parts[slot].iov_base = whole;
+        self.headers[slot].msg_len = length as u32;
     }
 
     /// The bytes of each datagram, if the kernel can cut them all from one: of equal length, but for the last.
@@ -216,5 +251,88 @@ impl Batch {
 impl std::fmt::Debug for Batch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Batch({} bytes)", self.bytes.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+    use std::time::Duration;
+
+    use nix::sys::socket::setsockopt;
+    use nix::sys::socket::sockopt::{UdpGroSegment, UdpGsoSegment};
+
+    use super::*;
+
+    fn socket() -> UdpSocket {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        socket
+    }
+
+    fn connected(to: &UdpSocket) -> UdpSocket {
+        let socket = socket();
+        socket.connect(to.local_addr().unwrap()).unwrap();
+        socket
+    }
+
+    fn received(by: &UdpSocket) -> Vec<u8> {
+        let mut buffer = vec![0; SLOT_LENGTH];
+        let length = by.recv(&mut buffer).unwrap();
+        buffer[..length].to_vec()
+    }
+
+    #[test]
+    fn what_the_kernel_merged_is_sent_on_as_the_datagrams_that_it_was() {
+        let (here, there) = (socket(), socket());
+        setsockopt(&here, UdpGroSegment, &true).unwrap();
+        let (client, onward) = (connected(&here), connected(&there));
+        setsockopt(&client, UdpGsoSegment, &100).unwrap();
+        let sent: Vec<u8> = (0..=244).collect();
+        let mut batch = Batch::new();
+        for apart in [false, true] {
+            client.send(&sent).unwrap();
+            assert_eq!(batch.receive(here.as_fd(), 3..SLOTS), Ok(1));
+            assert_eq!((batch.segment(3), batch.length(3)), (Some(100), sent.len()));
+            if apart {
+                batch.send_apart(onward.as_fd(), 3, None, 100);
+            } else {
+                batch.send_merged(onward.as_fd(), 3..4, None, 100).unwrap();
+            }
+            assert_eq!(
+                sent.chunks(100).map(|_| received(&there)).collect::<Vec<_>>(),
+                sent.chunks(100).collect::<Vec<_>>()
+            );
+        }
+        // The slot is as good as new.
+        client.send(b"one").unwrap();
+        assert_eq!(batch.receive(here.as_fd(), 3..SLOTS), Ok(1));
+        assert_eq!(batch.segment(3), None);
+        assert_eq!(batch.send(onward.as_fd(), 3..4, None), Ok(1));
+        assert_eq!(received(&there), b"one");
+    }
+
+    #[test]
+    fn datagrams_are_merged_only_with_their_like() {
+        let (here, client) = (socket(), socket());
+        setsockopt(&here, UdpGroSegment, &true).unwrap();
+        let to = here.local_addr().unwrap();
+        let mut batch = Batch::new();
+        for (lengths, mergeable) in [
+            (vec![50, 50, 50], Some(50)),
+            (vec![50, 50, 20], Some(50)),
+            (vec![50, 20, 50], None),
+            (vec![50, 60], None),
+            (vec![50, 0], None),
+            (vec![50], None),
+            (vec![40_000, 40_000], None),
+        ] {
+            for length in &lengths {
+                client.send_to(&vec![7; *length], to).unwrap();
+            }
+            assert_eq!(batch.receive(here.as_fd(), 0..SLOTS), Ok(lengths.len()));
+            assert_eq!(batch.mergeable(0..lengths.len()), mergeable, "{lengths:?}");
+        }
     }
 }

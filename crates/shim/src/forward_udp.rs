@@ -2,12 +2,13 @@
 //! leave from the address that the client spoke to.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
-use nix::sys::socket::sockopt::RcvBufForce;
+use nix::sys::socket::sockopt::{RcvBufForce, UdpGroSegment};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, setsockopt, socket};
 
 use crate::datagrams::{Batch, Route, SLOTS};
@@ -22,6 +23,8 @@ const TURN: usize = 8;
 const DESCRIPTORS_RESERVED: u64 = 32;
 /// How long the buffers keep their memory without a datagram: sessions last longer, and most shims mostly sleep.
 const MEMORY_KEPT: Duration = Duration::from_secs(1);
+/// Answers at once to one client from which on the kernel is asked to merge them.
+const STREAM: usize = 4;
 /// What may wait at the port for us, in bytes: all clients share it.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
@@ -46,6 +49,32 @@ struct Merging {
     largest: u16,
 }
 
+impl Merging {
+    /// Sends all of it as one; yields whether there is nothing more to be done for it.
+    fn send(
+        &mut self,
+        batch: &mut Batch,
+        socket: BorrowedFd<'_>,
+        slots: Range<usize>,
+        route: Option<&Route>,
+        segment: u16,
+    ) -> bool {
+        if segment > self.largest {
+            return false;
+        }
+        match batch.send_merged(socket, slots, route, segment) {
+            Ok(()) | Err(Errno::EAGAIN) => true,
+            Err(error) => {
+                // Longer than the path's MTU, or a device that can't: not tried again.
+                if matches!(error, Errno::EINVAL | Errno::EMSGSIZE | Errno::EIO) {
+                    self.largest = segment - 1;
+                }
+                false
+            }
+        }
+    }
+}
+
 impl UdpForwarder {
     /// Begins to serve the port. `descriptors` is the limit of open files.
     ///
@@ -59,6 +88,8 @@ impl UdpForwarder {
     ) -> Result<Self, Errno> {
         // Without the permission it is the system's default.
         let _ = setsockopt(&port.socket, RcvBufForce, &RECEIVE_BUFFER);
+        // Before Linux 5.0 they stay apart.
+        let _ = setsockopt(&port.socket, UdpGroSegment, &true);
         events.watch(&port.socket, Token::Port, EpollFlags::EPOLLIN)?;
         let capacity = usize::try_from(descriptors.saturating_sub(DESCRIPTORS_RESERVED)).unwrap_or(usize::MAX);
         Ok(Self {
@@ -130,11 +161,14 @@ impl UdpForwarder {
         let slots = first..SLOTS.min(first + session.expected);
         // An error is the container's "port unreachable" for an earlier datagram. It may listen again soon.
         let count = match slots.len() {
-            1 => batch.receive_one(session.socket.as_fd(), first).map_or(0, |()| 1),
+            1 if !session.is_merged => batch.receive_one(session.socket.as_fd(), first).map_or(0, |()| 1),
             _ => batch.receive(session.socket.as_fd(), slots).unwrap_or(0),
         };
         self.release_at = Some(now + MEMORY_KEPT);
         session.expected = (2 * count).clamp(1, SLOTS);
+        if count >= STREAM && !session.is_merged {
+            session.is_merged = setsockopt(&session.socket, UdpGroSegment, &true).is_ok();
+        }
         self.answers.extend(std::iter::repeat_n(session.route, count));
         if self.answers.len() == SLOTS {
             self.flush(port);
@@ -179,19 +213,49 @@ impl UdpForwarder {
 fn send(
     batch: &mut Batch,
     socket: BorrowedFd<'_>,
-    slots: std::ops::Range<usize>,
+    slots: Range<usize>,
+    routes: Option<&[Route]>,
+    merging: &mut Merging,
+) {
+    let mut start = slots.start;
+    while start < slots.end {
+        if let Some(segment) = batch.segment(start) {
+            send_what_came_merged(batch, socket, start, routes, segment, merging);
+            start += 1;
+        } else {
+            let end = (start..slots.end).find(|slot| batch.segment(*slot).is_some()).unwrap_or(slots.end);
+            send_singles(batch, socket, start..end, routes, merging);
+            start = end;
+        }
+    }
+}
+
+fn send_what_came_merged(
+    batch: &mut Batch,
+    socket: BorrowedFd<'_>,
+    slot: usize,
+    routes: Option<&[Route]>,
+    segment: u16,
+    merging: &mut Merging,
+) {
+    let route = routes.and_then(|routes| routes.get(slot));
+    if !merging.send(batch, socket, slot..slot + 1, route, segment) {
+        batch.send_apart(socket, slot, route, segment);
+    }
+}
+
+fn send_singles(
+    batch: &mut Batch,
+    socket: BorrowedFd<'_>,
+    slots: Range<usize>,
     routes: Option<&[Route]>,
     merging: &mut Merging,
 ) {
     let one_route = routes.is_none_or(|routes| routes[slots.clone()].windows(2).all(|pair| pair[0] == pair[1]));
-    let segment = batch.mergeable(slots.clone()).filter(|segment| one_route && *segment <= merging.largest);
-    if let Some(segment) = segment {
+    if let Some(segment) = batch.mergeable(slots.clone()).filter(|_| one_route) {
         let route = routes.and_then(|routes| routes.get(slots.start));
-        match batch.send_merged(socket, slots.clone(), route, segment) {
-            Ok(()) | Err(Errno::EAGAIN) => return,
-            // Longer than the path's MTU, or a device that can't: not tried again.
-            Err(Errno::EINVAL | Errno::EMSGSIZE | Errno::EIO) => merging.largest = segment - 1,
-            Err(_) => {}
+        if merging.send(batch, socket, slots.clone(), route, segment) {
+            return;
         }
     }
     let mut rest = slots;

@@ -8,7 +8,7 @@ use nix::libc;
 
 /// Room for an address of either family.
 pub(crate) const ADDRESS_LENGTH: usize = 28;
-/// Room for the control messages that are used: packet info of either family, and a segment size.
+/// Room for the control messages that are used: packet info of either family, and a segment's length, sent or received.
 pub(crate) const CONTROL_LENGTH: usize = 64;
 
 /// `struct cmsghdr`: a length of a machine word, and two ints; data follows, and all is padded to machine words.
@@ -103,22 +103,39 @@ impl<'a> ControlWriter<'a> {
 
 /// The address that a datagram was sent to, if it is one that can be answered from.
 pub(crate) fn local_address(control: &[u8]) -> Option<IpAddr> {
+    messages(control).find_map(|(level, kind, data)| match (level, kind) {
+        // Not the address in the packet, which may be a broadcast address, but ours where it arrived.
+        (libc::IPPROTO_IP, libc::IP_PKTINFO) => Some(Ipv4Addr::from(array::<4>(data, 4)?).into()),
+        (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+            let ip = Ipv6Addr::from(array::<16>(data, 0)?);
+            (!ip.is_multicast()).then_some(ip.into())
+        }
+        _ => None,
+    })
+}
+
+/// How many bytes each of the datagrams has (but the last, which may have fewer) that the kernel handed over as one.
+pub(crate) fn merged_segment(control: &[u8]) -> Option<u16> {
+    messages(control).find_map(|(level, kind, data)| match (level, kind) {
+        (libc::SOL_UDP, libc::UDP_GRO) => {
+            u16::try_from(i32::from_ne_bytes(array(data, 0)?)).ok().filter(|bytes| *bytes > 0)
+        }
+        _ => None,
+    })
+}
+
+/// Level, type and data of each control message, up to one that makes no sense.
+fn messages(control: &[u8]) -> impl Iterator<Item = (i32, i32, &[u8])> {
     let mut rest = control;
-    loop {
+    std::iter::from_fn(move || {
         let length = usize::from_ne_bytes(array(rest, 0)?);
         let level = i32::from_ne_bytes(array(rest, WORD)?);
         let kind = i32::from_ne_bytes(array(rest, WORD + 4)?);
         let data = rest.get(CONTROL_HEADER..length)?;
-        match (level, kind) {
-            // Not the address in the packet, which may be a broadcast address, but ours where it arrived.
-            (libc::IPPROTO_IP, libc::IP_PKTINFO) => return Some(Ipv4Addr::from(array::<4>(data, 4)?).into()),
-            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-                let ip = Ipv6Addr::from(array::<16>(data, 0)?);
-                return (!ip.is_multicast()).then_some(ip.into());
-            }
-            _ => rest = rest.get(length.checked_next_multiple_of(WORD)?..)?,
-        }
-    }
+        // The last one need not be padded.
+        rest = length.checked_next_multiple_of(WORD).and_then(|padded| rest.get(padded..)).unwrap_or_default();
+        Some((level, kind, data))
+    })
 }
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
@@ -151,6 +168,30 @@ mod tests {
     }
 
     #[test]
+    fn what_the_kernel_merged_is_told_beside_the_source() {
+        for source in ["192.0.2.7", "2001:db8::7"] {
+            let source = source.parse().unwrap();
+            let mut bytes = [0xff; CONTROL_LENGTH];
+            let merged = ControlWriter::new(&mut bytes).message(libc::SOL_UDP, libc::UDP_GRO, &1200_i32.to_ne_bytes());
+            let length = merged.source(source).length();
+            assert_eq!(length, if source.is_ipv4() { 56 } else { 64 }, "there is room for both");
+            assert_eq!(merged_segment(&bytes[..length]), Some(1200));
+            assert_eq!(local_address(&bytes[..length]), Some(source));
+        }
+        assert_eq!(merged_segment(&[]), None);
+    }
+
+    #[test]
+    fn a_segment_of_no_length_is_none() {
+        for bytes in [0, -1, 65536] {
+            let mut control = [0; CONTROL_LENGTH];
+            let writer = ControlWriter::new(&mut control);
+            let length = writer.message(libc::SOL_UDP, libc::UDP_GRO, &i32::to_ne_bytes(bytes)).length();
+            assert_eq!(merged_segment(&control[..length]), None);
+        }
+    }
+
+    #[test]
     fn a_multicast_address_is_no_source() {
         let mut bytes = [0; CONTROL_LENGTH];
         let length = ControlWriter::new(&mut bytes).source("ff02::1".parse().unwrap()).length();
@@ -163,7 +204,7 @@ mod tests {
             let mut bytes = [0; CONTROL_LENGTH];
             let length = ControlWriter::new(&mut bytes).segment(1200).source([192, 0, 2, 7].into()).length();
             bytes[0] = first;
-            let _ = local_address(&bytes[..length]);
+            let _ = (local_address(&bytes[..length]), merged_segment(&bytes[..length]));
         }
         assert_eq!(local_address(&[0xff; CONTROL_LENGTH]), None);
         assert_eq!(local_address(&[0; CONTROL_LENGTH]), None, "no endless search through messages without length");

@@ -22,6 +22,8 @@ pub(crate) struct Session<T> {
     pub(crate) socket: T,
     /// How many answers to ask the kernel for: what came last time, and some more.
     pub(crate) expected: usize,
+    /// Whether the kernel merges answers that come together (`UDP_GRO`).
+    pub(crate) is_merged: bool,
     last_used: Instant,
 }
 
@@ -67,7 +69,7 @@ impl<T> Sessions<T> {
         if self.slots.len() >= self.capacity {
             self.evict();
         }
-        let key = self.slots.insert(Session { route, socket, expected: 1, last_used: now });
+        let key = self.slots.insert(Session { route, socket, expected: 1, is_merged: false, last_used: now });
         self.by_route.insert(route, key);
         self.looks.push_back((now + IDLE_TIMEOUT, key));
         key

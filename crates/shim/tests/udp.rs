@@ -7,6 +7,9 @@ mod common;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::{Ipv6RecvPacketInfo, UdpGsoSegment};
+
 use common::registrar::Registrar;
 use common::{Folder, PATIENCE, Shim, Start, eventually, own_address};
 
@@ -66,7 +69,7 @@ fn the_answer_leaves_from_the_address_that_was_asked() {
             start.host = any.local_addr().unwrap();
             if start.host.is_ipv6() {
                 // As dockerd's is; otherwise "::" would take IPv4 as well.
-                nix::sys::socket::setsockopt(&any, nix::sys::socket::sockopt::Ipv6RecvPacketInfo, &true).unwrap();
+                setsockopt(&any, Ipv6RecvPacketInfo, &true).unwrap();
             }
             let port = start.host.port();
             if dockerds {
@@ -137,6 +140,38 @@ fn a_stream_of_datagrams_arrives_in_order_and_each_by_itself() {
             for (i, size) in sizes.iter().enumerate() {
                 let received = socket.recv(&mut buffer).unwrap();
                 assert_eq!((received, buffer[0]), (*size, burst * 10 + i as u8));
+            }
+        }
+    }
+}
+
+#[test]
+fn datagrams_that_were_sent_in_one_call_arrive_in_order_and_each_by_itself() {
+    for length in [100, 1400, 9000] {
+        let container = UdpSocket::bind((own_address(), 53)).unwrap();
+        container.set_read_timeout(Some(PATIENCE)).unwrap();
+        setsockopt(&container, UdpGsoSegment, &length).unwrap();
+        let shim = start(container.local_addr().unwrap()).serve();
+        let socket = client(shim.address);
+        setsockopt(&socket, UdpGsoSegment, &length).unwrap();
+        let datagrams = |burst: u8| -> Vec<Vec<u8>> {
+            let one =
+                |number: u8| vec![burst.wrapping_mul(10) + number; length as usize / (1 + usize::from(number == 5))];
+            (0..6).map(one).collect()
+        };
+        let mut buffer = vec![0; 65536];
+        for burst in 0..20 {
+            socket.send(&datagrams(burst).concat()).unwrap();
+            let mut session = None;
+            for datagram in datagrams(burst) {
+                let (received, peer) = container.recv_from(&mut buffer).unwrap();
+                assert!(buffer[..received] == datagram, "{length} bytes, burst {burst}: {received}, {}", buffer[0]);
+                session = Some(peer);
+            }
+            container.send_to(&datagrams(burst).concat(), session.unwrap()).unwrap();
+            for datagram in datagrams(burst) {
+                let received = socket.recv(&mut buffer).unwrap();
+                assert!(buffer[..received] == datagram, "{length} bytes, burst {burst}: {received}, {}", buffer[0]);
             }
         }
     }
