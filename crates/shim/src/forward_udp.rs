@@ -135,7 +135,6 @@ impl UdpForwarder {
             let end = (start + 1..count).find(|slot| batch.route(*slot) != route).unwrap_or(count);
             let key = route.and_then(|route| self.session(route, events, now));
             if let Some(session) = key.and_then(|key| self.sessions.touch(key, now)) {
-                session.has_asked = true;
                 send(batch, session.socket.as_fd(), start..end, None, &mut self.to_container);
             }
             start = end;
@@ -166,8 +165,7 @@ impl UdpForwarder {
             _ => batch.receive(session.socket.as_fd(), slots).unwrap_or(0),
         };
         self.release_at = Some(now + MEMORY_KEPT);
-        session.expected = expected(count, session.has_asked);
-        session.has_asked = false;
+        session.expected = (2 * count).clamp(1, SLOTS);
         if count >= STREAM && !session.is_merged {
             session.is_merged = setsockopt(&session.socket, UdpGroSegment, &true).is_ok();
         }
@@ -207,15 +205,6 @@ impl UdpForwarder {
             self.release_at = None;
             self.answers = Vec::new();
         }
-    }
-}
-
-/// How many answers to ask for, after so many: of a stream as many as come, and some more. Most clients are answered
-/// once for each question, and one alone is had with a cheaper call.
-fn expected(count: usize, has_asked: bool) -> usize {
-    match count {
-        0 | 1 if has_asked => 1,
-        _ => (2 * count).clamp(1, SLOTS),
     }
 }
 

@@ -20,10 +20,8 @@ pub(crate) struct Session<T> {
     pub(crate) route: Route,
     /// The socket towards the container.
     pub(crate) socket: T,
-    /// How many answers to ask the kernel for.
+    /// How many answers to ask the kernel for: what came last time, and some more.
     pub(crate) expected: usize,
-    /// Whether the client has sent anything since its last answer.
-    pub(crate) has_asked: bool,
     /// Whether the kernel merges answers that come together (`UDP_GRO`).
     pub(crate) is_merged: bool,
     last_used: Instant,
@@ -71,14 +69,7 @@ impl<T> Sessions<T> {
         if self.slots.len() >= self.capacity {
             self.evict();
         }
-        let key = self.slots.insert(Session {
-            route,
-            socket,
-            expected: 1,
-            has_asked: false,
-            is_merged: false,
-            last_used: now,
-        });
+        let key = self.slots.insert(Session { route, socket, expected: 1, is_merged: false, last_used: now });
         self.by_route.insert(route, key);
         self.looks.push_back((now + IDLE_TIMEOUT, key));
         key
