@@ -98,6 +98,7 @@ fn write(file: &Path, text: &str) {
 
 /// A group is busy for a moment after its last process was killed.
 fn remove_all(folders: &[PathBuf]) {
+    folders.iter().for_each(|folder| thaw(folder));
     for _ in 0..100 {
         if folders.iter().all(|folder| !folder.exists() || remove(folder).is_ok()) {
             return;
@@ -113,11 +114,7 @@ pub fn sweep() {
         let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
         pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
     };
-    for folder in existing(orphaned) {
-        if let Err(error) = remove(&folder) {
-            eprintln!("lab: {} is left over and can't be removed: {error}", folder.display());
-        }
-    }
+    remove_all(&existing(orphaned));
 }
 
 /// The groups that the labs of a process made.
@@ -138,6 +135,15 @@ fn existing(wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
 fn folders(parent: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
+}
+
+/// Who was killed while paused dies once it is not any more (version 1).
+fn thaw(folder: &Path) {
+    let state = folder.join("freezer.state");
+    if state.exists() {
+        let _ = fs::write(state, "THAWED");
+    }
+    folders(folder).iter().for_each(|below| thaw(below));
 }
 
 fn remove(folder: &Path) -> std::io::Result<()> {
