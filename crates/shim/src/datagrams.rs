@@ -3,7 +3,7 @@
 //! nix has both, but gives all messages of a call the same control messages, and does not restore a header's lengths
 //! between calls.
 
-#![expect(unsafe_code, reason = "the two calls take pointers; all of them are set in `Batch::new`")]
+#![expect(unsafe_code, reason = "the calls take pointers; all are to memory of the batch, which is never moved")]
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
@@ -15,7 +15,7 @@ use nix::libc;
 
 use crate::socket_bytes::{self, ADDRESS_LENGTH, CONTROL_LENGTH, ControlWriter};
 
-/// Datagrams per call.
+/// Datagrams per call; where the kernel merges, as many times a run of them.
 pub(crate) const SLOTS: usize = 32;
 /// More than any UDP datagram.
 const SLOT_LENGTH: usize = 65536;
@@ -112,6 +112,11 @@ impl Batch {
         self.segments[slot]
     }
 
+    /// The bytes of a datagram, or of each in a slot that holds several.
+    pub(crate) fn size(&self, slot: usize) -> usize {
+        self.segments[slot].map_or(self.length(slot), usize::from)
+    }
+
     /// Receives one datagram of a connected socket on which the kernel merges none; cheaper than [`Self::receive`] of
     /// one. It has no route.
     pub(crate) fn receive_one(&mut self, socket: BorrowedFd<'_>, slot: usize) -> Result<(), Errno> {
@@ -195,16 +200,30 @@ impl Batch {
     }
 
     /// Sends what the kernel merged as the datagrams that they were, each by itself. What it does not take is lost.
-    pub(crate) fn send_apart(&mut self, socket: BorrowedFd<'_>, slot: usize, route: Option<&Route>, segment: u16) {
+    /// Yields whether it took any.
+    pub(crate) fn send_apart(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        slot: usize,
+        route: Option<&Route>,
+        segment: u16,
+    ) -> bool {
+        let mut taken = false;
         let (whole, length) = (self.parts[slot].iov_base, self.length(slot));
         self.direct(slot, route, None);
         for start in (0..length).step_by(segment.into()) {
             self.parts[slot].iov_base = whole.wrapping_byte_add(start);
             self.parts[slot].iov_len = (length - start).min(segment.into());
-            let _ = self.send_headers(socket, slot..slot + 1);
+            let sent = match self.send_headers(socket, slot..slot + 1) {
+                // The answer to an earlier datagram; this one was not sent yet.
+                Err(Errno::ECONNREFUSED) => self.send_headers(socket, slot..slot + 1),
+                sent => sent,
+            };
+            taken |= sent.is_ok();
         }
         self.parts[slot].iov_base = whole;
         self.headers[slot].msg_len = length as u32;
+        taken
     }
 
     /// The bytes of each datagram, if the kernel can cut them all from one: of equal length, but for the last.
@@ -296,7 +315,7 @@ mod tests {
             assert_eq!(batch.receive(here.as_fd(), 3..SLOTS), Ok(1));
             assert_eq!((batch.segment(3), batch.length(3)), (Some(100), sent.len()));
             if apart {
-                batch.send_apart(onward.as_fd(), 3, None, 100);
+                assert!(batch.send_apart(onward.as_fd(), 3, None, 100));
             } else {
                 batch.send_merged(onward.as_fd(), 3..4, None, 100).unwrap();
             }

@@ -2,17 +2,17 @@
 //! leave from the address that the client spoke to.
 
 use std::net::SocketAddr;
-use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
-use nix::sys::socket::sockopt::{RcvBufForce, UdpGroSegment};
+use nix::sys::socket::sockopt::RcvBufForce;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, setsockopt, socket};
 
 use crate::datagrams::{Batch, Route, SLOTS};
 use crate::event_loop::{EventLoop, Side, Token, earlier};
+use crate::merging::Merging;
 use crate::port::Port;
 use crate::slots::Key;
 use crate::udp_sessions::Sessions;
@@ -23,8 +23,6 @@ const TURN: usize = 8;
 const DESCRIPTORS_RESERVED: u64 = 32;
 /// How long the buffers keep their memory without a datagram: sessions last longer, and most shims mostly sleep.
 const MEMORY_KEPT: Duration = Duration::from_secs(1);
-/// Answers at once to one client from which on the kernel is asked to merge them.
-const STREAM: usize = 4;
 /// What may wait at the port for us, in bytes: all clients share it.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
@@ -39,40 +37,10 @@ pub(crate) struct UdpForwarder {
     release_at: Option<Instant>,
     /// Answers in the batch: where they go.
     answers: Vec<Route>,
+    /// Whether the kernel merges what comes to the port.
+    is_merged: bool,
     to_container: Merging,
     to_clients: Merging,
-}
-
-/// Up to which size datagrams are left for the kernel to cut: what fits the path's MTU, which failures tell.
-#[derive(Clone, Copy, Debug)]
-struct Merging {
-    largest: u16,
-}
-
-impl Merging {
-    /// Sends all of it as one; yields whether there is nothing more to be done for it.
-    fn send(
-        &mut self,
-        batch: &mut Batch,
-        socket: BorrowedFd<'_>,
-        slots: Range<usize>,
-        route: Option<&Route>,
-        segment: u16,
-    ) -> bool {
-        if segment > self.largest {
-            return false;
-        }
-        match batch.send_merged(socket, slots, route, segment) {
-            Ok(()) | Err(Errno::EAGAIN) => true,
-            Err(error) => {
-                // Longer than the path's MTU, or a device that can't: not tried again.
-                if matches!(error, Errno::EINVAL | Errno::EMSGSIZE | Errno::EIO) {
-                    self.largest = segment - 1;
-                }
-                false
-            }
-        }
-    }
 }
 
 impl UdpForwarder {
@@ -88,8 +56,6 @@ impl UdpForwarder {
     ) -> Result<Self, Errno> {
         // Without the permission it is the system's default.
         let _ = setsockopt(&port.socket, RcvBufForce, &RECEIVE_BUFFER);
-        // Before Linux 5.0 they stay apart.
-        let _ = setsockopt(&port.socket, UdpGroSegment, &true);
         events.watch(&port.socket, Token::Port, EpollFlags::EPOLLIN)?;
         let capacity = usize::try_from(descriptors.saturating_sub(DESCRIPTORS_RESERVED)).unwrap_or(usize::MAX);
         Ok(Self {
@@ -98,8 +64,9 @@ impl UdpForwarder {
             batch: None,
             release_at: None,
             answers: Vec::new(),
-            to_container: Merging { largest: u16::MAX },
-            to_clients: Merging { largest: u16::MAX },
+            is_merged: false,
+            to_container: Merging::default(),
+            to_clients: Merging::default(),
         })
     }
 
@@ -119,7 +86,7 @@ impl UdpForwarder {
                 Err(Errno::EINTR) => 0,
                 Err(_) => break,
             };
-            self.forward(&mut batch, count, events, now);
+            self.forward(&mut batch, count, port, events, now);
             if count < SLOTS {
                 break;
             }
@@ -128,15 +95,16 @@ impl UdpForwarder {
     }
 
     /// Sends the first `count` datagrams on, those of one client together.
-    fn forward(&mut self, batch: &mut Batch, count: usize, events: &EventLoop, now: Instant) {
+    fn forward(&mut self, batch: &mut Batch, count: usize, port: &Port, events: &EventLoop, now: Instant) {
         let mut start = 0;
         while start < count {
             let route = batch.route(start);
             let end = (start + 1..count).find(|slot| batch.route(*slot) != route).unwrap_or(count);
             let key = route.and_then(|route| self.session(route, events, now));
             if let Some(session) = key.and_then(|key| self.sessions.touch(key, now)) {
-                send(batch, session.socket.as_fd(), start..end, None, &mut self.to_container);
+                self.to_container.send(batch, session.socket.as_fd(), start..end, None);
             }
+            self.is_merged = self.to_container.merge(&port.socket, self.is_merged, end - start, batch.size(start));
             start = end;
         }
     }
@@ -166,8 +134,8 @@ impl UdpForwarder {
         };
         self.release_at = Some(now + MEMORY_KEPT);
         session.expected = (2 * count).clamp(1, SLOTS);
-        if count >= STREAM && !session.is_merged {
-            session.is_merged = setsockopt(&session.socket, UdpGroSegment, &true).is_ok();
+        if count > 0 {
+            session.is_merged = self.to_clients.merge(&session.socket, session.is_merged, count, batch.size(first));
         }
         self.answers.extend(std::iter::repeat_n(session.route, count));
         if self.answers.len() == SLOTS {
@@ -180,13 +148,13 @@ impl UdpForwarder {
         let Some(batch) = &mut self.batch else { return };
         let mergeable_runs = self.answers.chunk_by(|a, b| a == b).any(|run| run.len() > 1);
         if !mergeable_runs && !self.answers.is_empty() {
-            send(batch, port.socket.as_fd(), 0..self.answers.len(), Some(&self.answers), &mut self.to_clients);
+            self.to_clients.send(batch, port.socket.as_fd(), 0..self.answers.len(), Some(&self.answers));
         } else {
             let mut start = 0;
             for run in self.answers.chunk_by(|a, b| a == b) {
                 let slots = start..start + run.len();
                 start = slots.end;
-                send(batch, port.socket.as_fd(), slots, Some(&self.answers), &mut self.to_clients);
+                self.to_clients.send(batch, port.socket.as_fd(), slots, Some(&self.answers));
             }
         }
         self.answers.clear();
@@ -199,75 +167,13 @@ impl UdpForwarder {
         if self.release_at.is_some_and(|at| at <= now) {
             self.release_at = None;
             self.batch.iter_mut().for_each(Batch::release_memory);
+            // Paths change.
+            (self.to_container, self.to_clients) = Default::default();
         }
         if self.sessions.is_empty() {
             self.batch = None;
             self.release_at = None;
             self.answers = Vec::new();
-        }
-    }
-}
-
-/// Sends datagrams: as one where that is possible, else one by one. What the kernel does not take is lost, as
-/// datagrams are.
-fn send(
-    batch: &mut Batch,
-    socket: BorrowedFd<'_>,
-    slots: Range<usize>,
-    routes: Option<&[Route]>,
-    merging: &mut Merging,
-) {
-    let mut start = slots.start;
-    while start < slots.end {
-        if let Some(segment) = batch.segment(start) {
-            send_what_came_merged(batch, socket, start, routes, segment, merging);
-            start += 1;
-        } else {
-            let end = (start..slots.end).find(|slot| batch.segment(*slot).is_some()).unwrap_or(slots.end);
-            send_singles(batch, socket, start..end, routes, merging);
-            start = end;
-        }
-    }
-}
-
-fn send_what_came_merged(
-    batch: &mut Batch,
-    socket: BorrowedFd<'_>,
-    slot: usize,
-    routes: Option<&[Route]>,
-    segment: u16,
-    merging: &mut Merging,
-) {
-    let route = routes.and_then(|routes| routes.get(slot));
-    if !merging.send(batch, socket, slot..slot + 1, route, segment) {
-        batch.send_apart(socket, slot, route, segment);
-    }
-}
-
-fn send_singles(
-    batch: &mut Batch,
-    socket: BorrowedFd<'_>,
-    slots: Range<usize>,
-    routes: Option<&[Route]>,
-    merging: &mut Merging,
-) {
-    let one_route = routes.is_none_or(|routes| routes[slots.clone()].windows(2).all(|pair| pair[0] == pair[1]));
-    if let Some(segment) = batch.mergeable(slots.clone()).filter(|_| one_route) {
-        let route = routes.and_then(|routes| routes.get(slots.start));
-        if merging.send(batch, socket, slots.clone(), route, segment) {
-            return;
-        }
-    }
-    let mut rest = slots;
-    let mut refused = false;
-    while !rest.is_empty() {
-        match batch.send(socket, rest.clone(), routes) {
-            Ok(count) => rest.start += count.max(1),
-            // The answer to an earlier datagram; this one was not sent yet.
-            Err(Errno::ECONNREFUSED) if !refused => refused = true,
-            Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => return,
-            Err(_) => rest.start += 1,
         }
     }
 }

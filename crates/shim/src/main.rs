@@ -20,6 +20,7 @@ mod forward_tcp;
 mod forward_udp;
 mod forwarder;
 mod log;
+mod merging;
 mod parent;
 mod port;
 mod pump;
