@@ -99,13 +99,15 @@ fn write(file: &Path, text: &str) {
 /// A group is busy for a moment after its last process was killed.
 fn remove_all(folders: &[PathBuf]) {
     folders.iter().for_each(|folder| thaw(folder));
+    let mut left = folders.to_vec();
     for _ in 0..100 {
-        if folders.iter().all(|folder| !folder.exists() || remove(folder).is_ok()) {
+        left.retain(|folder| folder.exists() && remove(folder).is_err());
+        if left.is_empty() {
             return;
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    eprintln!("lab: control groups could not be removed: {folders:?}");
+    eprintln!("lab: control groups could not be removed: {left:?}");
 }
 
 /// Removes the groups that labs left behind whose process is gone.

@@ -125,6 +125,7 @@ fn messages_on_streams_are_as_ever() {
     is_message(&golden!("answer_done"), Message::Answer(AnswerMessage::Known(Answer::Done)));
     let failed = Answer::Failed(Text::cut("the disk is full"));
     is_message(&golden!("answer_failed"), Message::Answer(AnswerMessage::Known(failed)));
+    is_message(&golden!("answer_starting"), Message::Answer(AnswerMessage::Known(Answer::Starting)));
     is_message(&golden!("answer_knows_version"), Message::Answer(AnswerMessage::KnowsVersion(1)));
 }
 
