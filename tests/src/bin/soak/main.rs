@@ -110,9 +110,7 @@ fn under_load(host: &Host, fault: &Fault, victim: &faults::Victim, milliseconds:
         drop(end);
         witness.join().expect("a witness does not panic")
     });
-    if let Some(seen) = seen {
-        print!("{seen}");
-    }
+    print!("{seen}");
     load.stop()
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lab::Host;
 use lab::load::Load;
@@ -13,14 +13,22 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Until it is `over`: looks at the load, and once, should it wait for too long, at the host. Yields what was seen.
-pub(crate) fn watch(host: &Host, load: &Load, port: u16, over: &AtomicBool) -> Option<String> {
+pub(crate) fn watch(host: &Host, load: &Load, port: u16, over: &AtomicBool) -> String {
+    let mut seen = String::new();
+    let mut has_looked = false;
     while !over.load(Ordering::Relaxed) {
-        if load.silence() > PATIENCE {
-            return Some(look(host, port));
+        if load.silence() > PATIENCE && !std::mem::replace(&mut has_looked, true) {
+            seen.push_str(&look(host, port));
         }
+        let before = Instant::now();
         std::thread::sleep(LOOK_EVERY);
+        let slept = before.elapsed();
+        if slept > PATIENCE {
+            // Neither did the clients, then, nor anything else.
+            let _ = writeln!(seen, "this program did not run for {slept:.1?}: the machine stood still");
+        }
     }
-    None
+    seen
 }
 
 fn look(host: &Host, port: u16) -> String {
