@@ -13,6 +13,7 @@ use crate::{SECOND, shim_of, signal};
 
 on_both_dockers!(
     envoy_serves_on_when_a_shim_is_killed_until_the_container_stops,
+    a_container_whose_shims_were_killed_restarts_at_once,
     a_stopped_shim_holds_up_docker_rm_and_no_traffic,
 );
 
@@ -53,6 +54,23 @@ fn envoy_serves_on_when_a_shim_is_killed_until_the_container_stops(version: Dock
     host.docker(&["start", "web"]);
     host.await_served_by_envoy(ANYWHERE);
     assert!(host.ports(ANYWHERE).iter().all(|row| row["problem"].is_null()), "{:?}", host.ports(ANYWHERE));
+}
+
+/// Nobody but the registrar, by Docker's word alone, can have Envoy let go of the port in time for the next bind.
+fn a_container_whose_shims_were_killed_restarts_at_once(version: Docker) {
+    let lab = Lab::of_this_test();
+    let host = lab.host("a").docker(version).start();
+    host.run_web(&["--name", "web", "-p", &format!("{ANYWHERE}:80"), "-p", "127.0.0.1:8120:80"]);
+    for _ in 0..20 {
+        host.await_served_by_envoy(ANYWHERE);
+        host.shims().into_iter().for_each(|shim| signal(shim, Signal::SIGKILL));
+        eventually("the ports say that their shims are gone", 3 * SECOND, || {
+            let ports = host.ports(ANYWHERE);
+            let gone = ports.iter().all(|row| row["shim_pid"].is_null() && row["served_by"] == "envoy");
+            if gone { Ok(()) } else { Err(format!("{ports:?}")) }
+        });
+        host.docker(&["restart", "-t", "1", "web"]);
+    }
 }
 
 /// dockerd waits for a proxy's end without a limit, for docker-proxy's as well, and 20.10 starts no other meanwhile.

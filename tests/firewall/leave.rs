@@ -1,10 +1,11 @@
 //! `shimctl leave`: nothing of ours stays in the kernel, and Docker's own path serves.
 
 use std::process::Command;
+use std::time::Duration;
 
 use lab::http::{Request, passed_envoy};
 use lab::load::Load;
-use lab::{Docker, Lab, on_both_dockers, parts};
+use lab::{Docker, Lab, eventually, on_both_dockers, parts};
 use nix::sys::signal::Signal;
 
 use crate::{await_diverted, one_setting, our_table, peer};
@@ -15,8 +16,12 @@ fn after_leave_nothing_is_left_in_the_kernel_and_docker_serves(version: Docker) 
     let lab = Lab::of_this_test();
     let (host, client) = (one_setting(&lab, "a", version).start(), lab.client("client"));
     let rules = || host.namespace().run("nft", &["--stateless", "list", "ruleset"]);
-    host.run_web(&["-p", "8080:80"]);
+    host.run_web(&["-p", "8080:80", "-l", "ServicePort_80=9500"]);
     await_diverted(&host, 8080);
+    eventually("the service port is captured, too", Duration::from_secs(5), || {
+        let table = our_table(&host);
+        if table.contains("9500") { Ok(()) } else { Err(table) }
+    });
     let url = format!("http://{}:8080/", host.address());
     assert!(passed_envoy(&client.get(&url).expect("the port answers")));
     let load = Load::start(client.namespace(), &Request::get(&url), 100);

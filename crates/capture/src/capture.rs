@@ -422,6 +422,8 @@ impl Capture {
     /// # Errors
     /// The kernel refused; the table is still there, and has an effect until its lease ends.
     pub fn remove_for_good(&mut self, now: Instant) -> Result<(), NetfilterError> {
+        // Whatever happens until the registrar has ended builds no other.
+        self.asked = Asked::None;
         self.set_ports([]);
         self.set_services([]);
         let Ok(socket) = &self.socket else { return Ok(()) };

@@ -7,6 +7,7 @@
 
 pub(crate) mod convert;
 mod lookup;
+mod stops;
 mod watch;
 
 use std::net::IpAddr;

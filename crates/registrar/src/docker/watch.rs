@@ -11,6 +11,7 @@ use futures_util::StreamExt;
 use model::ContainerId;
 use tokio::sync::mpsc;
 
+use super::stops::Stops;
 use super::{DockerError, DockerEvent, answered, convert};
 use crate::event::Event;
 
@@ -36,36 +37,45 @@ async fn follow(docker: &Docker, events: &mpsc::Sender<Event>) -> Result<(), Doc
     tell(events, DockerEvent::ListedAll(all)).await?;
 
     let mut stream = pin!(docker.events(Some(options)));
-    while let Some(message) = stream.next().await {
-        if let Some(event) = react(docker, &message?).await? {
-            tell(events, event).await?;
+    let mut stops = Stops::new(docker);
+    loop {
+        tokio::select! {
+            message = stream.next() => {
+                let Some(message) = message else { return Ok(()) };
+                if let Some(event) = react(docker, &message?, &mut stops).await? {
+                    tell(events, event).await?;
+                }
+            }
+            Some(id) = stops.next() => tell(events, DockerEvent::Stopping(id)).await?,
         }
     }
-    Ok(())
 }
 
 /// What follows from one of Docker's events.
-async fn react(docker: &Docker, message: &EventMessage) -> Result<Option<DockerEvent>, DockerError> {
+async fn react(
+    docker: &Docker,
+    message: &EventMessage,
+    stops: &mut Stops<'_>,
+) -> Result<Option<DockerEvent>, DockerError> {
     let id = message.actor.as_ref().and_then(|actor| actor.id.as_deref()).and_then(|id| id.parse::<ContainerId>().ok());
     let (Some(id), Some(action)) = (id, message.action.as_deref()) else { return Ok(None) };
+    if matches!(action, "start" | "die" | "destroy") {
+        stops.forget(&id);
+    }
     match action {
         "start" | "rename" | "unpause" => Ok(list(docker, Some(&id)).await?.pop().map(DockerEvent::Listed)),
         "die" | "destroy" => Ok(Some(DockerEvent::Stopped(id))),
-        "kill" => Ok(stops(docker, &id, message).await.then_some(DockerEvent::Stopping(id))),
+        "kill" => {
+            let attributes = message.actor.as_ref().and_then(|actor| actor.attributes.as_ref());
+            if let Some(signal) = attributes.and_then(|attributes| attributes.get("signal")) {
+                stops.ask(id, signal.clone());
+            }
+            Ok(None)
+        }
         // `health_status: healthy` and the like.
         _ if action.starts_with("health_status") => Ok(list(docker, Some(&id)).await?.pop().map(DockerEvent::Listed)),
         _ => Ok(None),
     }
-}
-
-/// Whether this signal is the one by which Docker asks this container to stop. Others, HUP say, mean nothing.
-async fn stops(docker: &Docker, id: &ContainerId, message: &EventMessage) -> bool {
-    let attributes = message.actor.as_ref().and_then(|actor| actor.attributes.as_ref());
-    let Some(sent) = attributes.and_then(|attributes| attributes.get("signal")) else { return false };
-    let inspected = answered(docker.inspect_container(id.as_str(), None)).await;
-    let config = inspected.ok().and_then(|container| container.config);
-    let stop_signal = config.and_then(|config| config.stop_signal).filter(|signal| !signal.is_empty());
-    convert::signal_number(sent) == convert::signal_number(stop_signal.as_deref().unwrap_or("SIGTERM"))
 }
 
 async fn list(docker: &Docker, only: Option<&ContainerId>) -> Result<Vec<catalog::ListedContainer>, DockerError> {

@@ -83,7 +83,8 @@ impl Drop for Registrar {
 pub fn command(folder: &tempfile::TempDir) -> Command {
     let path = |name: &str| folder.path().join(name).into_os_string().into_string().unwrap();
     let mut command = Command::new(BINARY);
-    command.args(["--docker-host", "none", "--http-listen", "127.0.0.1:0"]);
+    // It runs in this machine's own network: nothing may come of its service ports there.
+    command.args(["--docker-host", "none", "--capture", "none", "--http-listen", "127.0.0.1:0"]);
     command.args(["--shim-socket", &path("registrar.sock"), "--xds-listen", &format!("unix:{}", path("xds.sock"))]);
     command.args(["--admin-socket", &path("admin.sock")]);
     command
