@@ -322,6 +322,14 @@ impl Catalog {
         self.served_alone(true)
     }
 
+    /// Those of them that this container publishes.
+    #[must_use]
+    pub fn shimless_ports_of(&self, id: &ContainerId) -> Vec<PublishedPort> {
+        let is_its =
+            |port: &PublishedPort| self.listing.publisher_of(port).is_some_and(|container| container.id == *id);
+        self.shimless_ports().filter(is_its).collect()
+    }
+
     /// The ports that Envoy serves although no shim ever held them.
     pub fn unproxied_ports(&self) -> impl Iterator<Item = PublishedPort> {
         self.served_alone(false)

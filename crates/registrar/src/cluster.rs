@@ -131,6 +131,11 @@ impl Cluster {
         self.own.docker_listed(listed, now);
     }
 
+    /// The user that Envoy runs as.
+    pub(crate) const fn envoy_uid(&self) -> u32 {
+        self.envoy_uid
+    }
+
     pub(crate) fn docker_stopped(&mut self, id: &ContainerId) {
         self.own.docker_stopped(id);
     }

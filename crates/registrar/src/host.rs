@@ -26,6 +26,7 @@ mod who_listens;
 use self::unproxied::Unproxied;
 use crate::cluster::Cluster;
 use crate::docker::DockerEvent;
+use crate::ended_ports;
 use crate::event::{Event, Order, Query, ShimEvent, XdsEvent};
 use crate::metrics::Numbers;
 use crate::missing_listeners::MissingListeners;
@@ -202,6 +203,7 @@ impl Host {
             }
             DockerEvent::Stopping(id) => self.cluster.docker_stopping(&id),
             DockerEvent::Stopped(id) => {
+                ended_ports::end_listeners(&self.catalog.shimless_ports_of(&id), self.cluster.envoy_uid());
                 self.cluster.docker_stopped(&id);
                 self.catalog.docker_stopped(&id);
             }

@@ -19,6 +19,7 @@ pub mod config;
 mod disbelieved;
 mod docker;
 mod drains;
+mod ended_ports;
 mod event;
 mod firewall_watch;
 mod gossip_net;

@@ -238,11 +238,11 @@ fn of_service(service: &Service, port: u16, envoy: &Envoy) -> Explanation {
             .push(format!("These get nothing new: {}.", named(&others, &|instance| format!("({})", instance.status))));
     }
     sentences.push(if envoy.connected {
-        "If this host's Envoy died, service ports would be refused on this host until it is back; published ports would \
-         not be."
-            .to_owned()
+        "If this host's Envoy died, the registrar would pass connections to service ports on until it is back.".to_owned()
     } else {
-        "On this host no Envoy is connected to the registrar: if none runs, service ports are refused here.".to_owned()
+        "On this host no Envoy is connected to the registrar: if none runs, the registrar passes connections to service \
+         ports on."
+            .to_owned()
     });
     sentences.extend(service.problem.as_ref().map(|problem| format!("Problem: {problem}.")));
     Explanation { subject: format!("service {}{environment}, service port {port}", service.service_name), sentences }

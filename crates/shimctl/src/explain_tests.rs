@@ -87,7 +87,7 @@ service web in the environment test, service port 9500
   A connection to a service address at port 9500 comes to the Envoy of the host that it begins on.
   Envoy gives it to one of these: a/0123456789ab at 10.0.0.1:8000.
   These get nothing new: b/0123456789ab (unhealthy).
-  If this host's Envoy died, service ports would be refused on this host until it is back; published ports would not be.
+  If this host's Envoy died, the registrar would pass connections to service ports on until it is back.
 ";
     for subject in [Subject::Service("web".to_owned()), Subject::Port(9500)] {
         let said: String = explain(&subject, &answers).iter().map(Explanation::in_words).collect();
@@ -101,7 +101,10 @@ fn a_service_on_a_host_without_envoy_says_so() {
     let away = Envoy { connected: false, ..envoy("off", "") };
     let answers = Answers { ports: Vec::new(), services, envoy: away };
     let said: String = explain(&Subject::Port(9500), &answers).iter().map(Explanation::in_words).collect();
-    assert!(said.contains("No instance is alive") && said.contains("service ports are refused here"), "{said}");
+    assert!(
+        said.contains("No instance is alive") && said.contains("the registrar passes connections to service ports on"),
+        "{said}"
+    );
 }
 
 #[test]
