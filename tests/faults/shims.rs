@@ -19,6 +19,23 @@ on_both_dockers!(
 
 fn envoy_serves_on_when_a_shim_is_killed_until_the_container_stops(version: Docker) {
     let rig = Rig::new(version, |host| host);
+    rig.suffer("shims hang while the registrar restarts", Allowed::NOTHING, |host| {
+        let shims = host.shims();
+        shims.iter().for_each(|shim| signal(*shim, Signal::SIGSTOP));
+        host.end_registrar(Signal::SIGKILL);
+        host.start_registrar();
+        let problems = |what: &str, problem: fn(Option<&str>) -> bool| {
+            eventually(what, 6 * SECOND, || {
+                let ports = host.ports(ANYWHERE);
+                let so = ports.len() == 2 && ports.iter().all(|row| problem(row["problem"].as_str()));
+                if so { Ok(()) } else { Err(format!("{ports:?}")) }
+            });
+        };
+        problems("Envoy serves the ports alone", |problem| problem.is_some_and(|text| text.contains("or hangs")));
+        shims.iter().for_each(|shim| signal(*shim, Signal::SIGCONT));
+        problems("the shims are back", |problem| problem.is_none());
+        sleep(SECOND);
+    });
     rig.suffer("shims kill -9", Allowed::NOTHING, |host| {
         host.shims().into_iter().for_each(|shim| signal(shim, Signal::SIGKILL));
         eventually("the ports say that their shims are gone", 3 * SECOND, || {

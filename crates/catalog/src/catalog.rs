@@ -132,7 +132,6 @@ impl Catalog {
         }
         self.unjoined.entry(registration.container.ip()).or_default().insert(id);
         self.orphans.remove(&published);
-        self.adopted.remove(&published);
         self.stopping.remove(&published);
         self.claims_made += 1;
         self.claims.insert(id, Claim::new(registration, self.claims_made));
@@ -291,6 +290,9 @@ impl Catalog {
     pub fn take_changes(&mut self) -> Changes {
         let mut changes = Changes::default();
         for port in std::mem::take(&mut self.touched) {
+            if self.claim_on(&port).is_some_and(|claim| claim.meaning.is_some()) {
+                self.adopted.remove(&port);
+            }
             let (proxied, captured) = self.wanted(&port);
             if proxied.is_some() && !self.claimants.contains_key(&port) {
                 self.shimless.insert(port);
@@ -412,21 +414,30 @@ impl Catalog {
 
     /// What Envoy is to serve on this port, and whether its traffic is to be brought to its sockets.
     fn wanted(&self, port: &PublishedPort) -> (Option<ProxiedPort>, bool) {
-        let claim = self.claimants.get(port).and_then(|ids| self.claims.get(ids.last()?));
-        if let Some(claim) = claim {
+        let claim = self.claim_on(port);
+        // Until its container is found, what Envoy has served all along it goes on to serve.
+        if let Some(claim) = claim.filter(|claim| claim.meaning.is_some() || !self.adopted.contains_key(port)) {
             return (claim.proxied(), claim.is_captured());
         }
         if let Some(alone) = self.orphans.get(port).and_then(Claim::proxied) {
             return (Some(alone), self.listening.contains(port));
         }
         if self.adopted.contains_key(port) {
-            return (self.proxied_by_listing(port, true), self.listening.contains(port));
+            let proxied = self.proxied_by_listing(port, true);
+            let has_listener = claim.is_some() || self.listening.contains(port);
+            let captured = proxied.is_some() && has_listener;
+            return (proxied, captured);
         }
         let is_unproxied = self.serves_unproxied && !self.stopping.contains(port);
         (self.proxied_by_listing(port, false).filter(|_| is_unproxied), false)
     }
 
     /// What Envoy is to serve on a port of which Docker alone tells.
+    /// The newest claim on a port.
+    fn claim_on(&self, port: &PublishedPort) -> Option<&Claim> {
+        self.claimants.get(port).and_then(|ids| self.claims.get(ids.last()?))
+    }
+
     fn proxied_by_listing(&self, port: &PublishedPort, is_bound: bool) -> Option<ProxiedPort> {
         let (container, listed) = self.listing.get(port).filter(|_| port.protocol == Protocol::Tcp)?;
         let meaning = container.facts.meaning_for(listed.container_port, &self.defaults);
@@ -459,6 +470,7 @@ impl Catalog {
             return;
         }
         claim.released_until = Some(until);
+        self.adopted.remove(&claim.registration.published);
         self.released.insert((until, id));
         self.touched.insert(claim.registration.published);
     }

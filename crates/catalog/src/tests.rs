@@ -317,11 +317,22 @@ fn a_shim_takes_over_a_port_that_envoy_alone_served_before() {
     catalog.adopt(tcp(8080));
     take_changes(&mut catalog);
     catalog.register(FIRST, registration(tcp(8080), "172.17.0.2:80"));
+    assert_eq!(take_changes(&mut catalog), vec![], "its container is still to be found");
     found(&mut catalog, "172.17.0.2", container('a', &[]));
     assert_eq!(take_changes(&mut catalog), vec![], "Envoy serves the same");
     assert!(catalog.rows()[0].registration.is_some() && catalog.rows()[0].problems.is_empty());
     catalog.adopt(tcp(8080));
     assert_eq!(catalog.shimless_ports().count(), 0, "a shim has it");
+}
+
+#[test]
+fn a_shim_that_stops_before_its_container_is_found_takes_the_port_along() {
+    let mut catalog = listed_without_a_shim();
+    catalog.adopt(tcp(8080));
+    take_changes(&mut catalog);
+    catalog.register(FIRST, registration(tcp(8080), "172.17.0.2:80"));
+    catalog.release(FIRST, Instant::now());
+    assert_eq!(started_and_stopped(&take_changes(&mut catalog)), (vec![], vec![tcp(8080)]));
 }
 
 #[test]
