@@ -49,12 +49,10 @@ fn after_leave_nothing_is_left_in_the_kernel_and_docker_serves(version: Docker) 
 fn leave_says_who_may_say_it_and_to_whom() {
     let lab = Lab::of_this_test();
     let host = one_setting(&lab, "a", Docker::Current).without_envoy().start();
+    let program = host.expose(&parts::ours("shimctl"));
     let as_user = |arguments: &[&str]| {
-        let program = parts::ours("shimctl");
-        // Where every user may read it, wherever the project lies.
-        std::fs::copy(&program, host.path("/run/lab/shimctl")).expect("a host's folder can be written");
         let mut command = Command::new("setpriv");
-        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "/run/lab/shimctl"]);
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", &program]);
         let output = host.namespace().output(command.args(arguments));
         (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
     };

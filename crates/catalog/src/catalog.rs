@@ -432,12 +432,12 @@ impl Catalog {
         (self.proxied_by_listing(port, false).filter(|_| is_unproxied), false)
     }
 
-    /// What Envoy is to serve on a port of which Docker alone tells.
     /// The newest claim on a port.
     fn claim_on(&self, port: &PublishedPort) -> Option<&Claim> {
         self.claimants.get(port).and_then(|ids| self.claims.get(ids.last()?))
     }
 
+    /// What Envoy is to serve on a port of which Docker alone tells.
     fn proxied_by_listing(&self, port: &PublishedPort, is_bound: bool) -> Option<ProxiedPort> {
         let (container, listed) = self.listing.get(port).filter(|_| port.protocol == Protocol::Tcp)?;
         let meaning = container.facts.meaning_for(listed.container_port, &self.defaults);

@@ -274,7 +274,7 @@ impl std::fmt::Debug for Batch {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::net::UdpSocket;
     use std::os::fd::AsFd;
     use std::time::Duration;
@@ -284,7 +284,8 @@ mod tests {
 
     use super::*;
 
-    fn socket() -> UdpSocket {
+    /// One that does not wait for ever.
+    pub(crate) fn socket() -> UdpSocket {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         socket

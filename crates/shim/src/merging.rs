@@ -104,20 +104,13 @@ fn send_each(batch: &mut Batch, socket: BorrowedFd<'_>, slots: Range<usize>, rou
 
 #[cfg(test)]
 mod tests {
-    use std::net::UdpSocket;
     use std::os::fd::AsFd;
-    use std::time::Duration;
 
     use nix::sys::socket::{getsockopt, sockopt::UdpGsoSegment};
 
     use super::*;
     use crate::datagrams::SLOTS;
-
-    fn socket() -> UdpSocket {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        socket
-    }
+    use crate::datagrams::tests::socket;
 
     /// A batch with 245 bytes in datagrams of 100, merged in its first slot, then apart in three.
     fn batch() -> (Batch, Vec<u8>) {
