@@ -161,10 +161,10 @@ impl Catalog {
         self.touched.insert(published);
     }
 
-    /// The port that is claimed under this id.
+    /// What was registered under this id.
     #[must_use]
-    pub fn published(&self, id: RegistrationId) -> Option<PublishedPort> {
-        self.claims.get(&id).map(|claim| claim.registration.published)
+    pub fn registration(&self, id: RegistrationId) -> Option<&Registration> {
+        self.claims.get(&id).map(|claim| &claim.registration)
     }
 
     /// The registration that serves this port, if there is one.
@@ -187,11 +187,12 @@ impl Catalog {
     /// dockerd told this shim to stop. It will tell the others of the container next, one after the other, so
     /// Envoy is to let go of all their ports at once.
     ///
-    /// A shim that is registered again afterwards under another id is not held.
-    pub fn release(&mut self, id: RegistrationId, now: Instant) {
-        let Some(claim) = self.claims.get(&id) else { return };
-        if claim.released_until.is_some() {
-            return;
+    /// A shim that is registered again afterwards under another id is not held. Returns when the first of the
+    /// container's shims was told to stop.
+    pub fn release(&mut self, id: RegistrationId, now: Instant) -> Instant {
+        let Some(claim) = self.claims.get(&id) else { return now };
+        if let Some(until) = claim.released_until {
+            return until.checked_sub(RELEASE_HOLD).unwrap_or(now);
         }
         let siblings: Vec<_> = match &claim.container {
             Some(container) => self.claims_of(&container.id.clone()),
@@ -200,6 +201,7 @@ impl Catalog {
         for id in siblings {
             self.hold(id, now + RELEASE_HOLD);
         }
+        now
     }
 
     /// The shims that were released and live on get their ports back in Envoy once it is clear that nobody

@@ -31,6 +31,7 @@ use crate::event::{Event, Order, Query, ShimEvent, XdsEvent};
 use crate::metrics::Numbers;
 use crate::missing_listeners::MissingListeners;
 use crate::readiness::{DockerState, Missing, Readiness};
+use crate::releases::{Releases, Standing};
 use crate::served_services::{Consequences, ServedServices};
 use crate::standby::Standby;
 use crate::watchdog::{Steering, Watchdog};
@@ -53,8 +54,7 @@ pub(crate) struct Host {
     docker_problem: Option<String>,
     lookups: watch::Sender<Option<Lookup>>,
     shims: HashMap<RegistrationId, mpsc::Sender<FromRegistrar>>,
-    /// Shims that wait for Envoy to let go of their port.
-    releasing: HashMap<RegistrationId, PublishedPort>,
+    releases: Releases,
     streams: HashMap<StreamId, mpsc::Sender<Result<Response, Status>>>,
     last_envoy: Option<(String, String)>,
     is_leaving: bool,
@@ -96,7 +96,7 @@ impl Host {
             docker_problem: None,
             lookups,
             shims: HashMap::new(),
-            releasing: HashMap::new(),
+            releases: Releases::default(),
             streams: HashMap::new(),
             last_envoy: None,
             is_leaving: false,
@@ -152,15 +152,15 @@ impl Host {
         match event {
             ShimEvent::Register { register, pid, replies } => self.register(id, register, pid, replies),
             ShimEvent::Release => {
-                let Some(published) = self.catalog.published(id) else {
+                let since = self.catalog.release(id, now);
+                let Some(registration) = self.catalog.registration(id) else {
                     return self.reply(id, FromRegistrar::Released);
                 };
-                self.catalog.release(id, now);
-                self.releasing.insert(id, published);
+                self.releases.begin(id, registration.published, registration.socket_inode, since);
             }
             ShimEvent::Gone => {
                 self.catalog.unregister(id);
-                self.releasing.remove(&id);
+                self.releases.forget(id);
                 self.shims.remove(&id);
             }
         }
@@ -267,10 +267,12 @@ impl Host {
 
     fn handle_timers(&mut self, now: Instant) -> Option<Instant> {
         self.hub.handle_timeout(now);
-        let releases = self.catalog.expire_releases(now);
+        let held = self.catalog.expire_releases(now);
+        let releases = self.releases.next_timeout();
         let capture = self.capture.tick(now);
         let cluster = self.cluster.handle_timers(now);
-        [releases, capture, cluster, self.hub.next_timeout(), self.readiness.deadline()].into_iter().flatten().min()
+        let hub = self.hub.next_timeout();
+        [held, releases, capture, cluster, hub, self.readiness.deadline()].into_iter().flatten().min()
     }
 
     /// Everything that follows from what was taken in.
@@ -293,7 +295,7 @@ impl Host {
             self.try_open(now);
         }
         self.write_streams();
-        self.finish_releases();
+        self.finish_releases(now);
         self.publish_lookup();
     }
 
@@ -357,19 +359,20 @@ impl Host {
         }
     }
 
-    /// Tells the shims whose port Envoy has let go of.
-    fn finish_releases(&mut self) {
-        let hub = &self.hub;
-        let done: Vec<_> = self
-            .releasing
-            .iter()
-            .filter(|(_, port)| hub.is_released(ResourceType::Listener, &names::port_listener(port)))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in done {
-            self.releasing.remove(&id);
-            self.reply(id, FromRegistrar::Released);
-        }
+    /// Tells the shims whose port Envoy has let go of, or was made to.
+    fn finish_releases(&mut self, now: Instant) {
+        let (hub, envoy_uid) = (&self.hub, self.cluster.envoy_uid());
+        let standing = |port: &_| {
+            let name = names::port_listener(port);
+            match (hub.is_released(ResourceType::Listener, &name), hub.is_new(ResourceType::Listener, &name)) {
+                (true, _) => Standing::Free,
+                (false, true) => Standing::New,
+                (false, false) => Standing::Taken,
+            }
+        };
+        let end = |port: &_, shims_inode| ended_ports::end(port, envoy_uid, Some(shims_inode));
+        let done = self.releases.take_finished(now, standing, end);
+        done.into_iter().for_each(|id| self.reply(id, FromRegistrar::Released));
     }
 
     fn publish_lookup(&self) {

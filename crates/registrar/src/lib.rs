@@ -36,6 +36,7 @@ mod ports_view;
 mod probe;
 mod query;
 mod readiness;
+mod releases;
 pub mod run;
 mod runtime_files;
 mod served_services;

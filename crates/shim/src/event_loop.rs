@@ -29,8 +29,6 @@ pub(crate) enum Token {
     Signal,
     /// The connection to the registrar.
     Registrar,
-    /// The folder where the registrar's socket should be.
-    Folder,
     /// One end of a connection, or a UDP session (whose end is the container's).
     Flow(Side, Key),
 }
@@ -42,9 +40,8 @@ impl Token {
             Self::Port => (0, 0),
             Self::Signal => (1, 0),
             Self::Registrar => (2, 0),
-            Self::Folder => (3, 0),
-            Self::Flow(Side::Client, key) => (4, key.to_bits()),
-            Self::Flow(Side::Container, key) => (5, key.to_bits()),
+            Self::Flow(Side::Client, key) => (3, key.to_bits()),
+            Self::Flow(Side::Container, key) => (4, key.to_bits()),
         };
         kind << Key::BITS | key
     }
@@ -55,9 +52,8 @@ impl Token {
             0 => Self::Port,
             1 => Self::Signal,
             2 => Self::Registrar,
-            3 => Self::Folder,
-            4 => Self::Flow(Side::Client, key),
-            5 => Self::Flow(Side::Container, key),
+            3 => Self::Flow(Side::Client, key),
+            4 => Self::Flow(Side::Container, key),
             _ => return None,
         })
     }
@@ -138,7 +134,6 @@ mod tests {
             Token::Port,
             Token::Signal,
             Token::Registrar,
-            Token::Folder,
             Token::Flow(Side::Client, key),
             Token::Flow(Side::Container, key),
         ] {

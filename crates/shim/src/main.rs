@@ -15,7 +15,6 @@ mod descriptor;
 #[cfg(not(test))]
 mod entry;
 mod event_loop;
-mod folder_watch;
 mod forward_tcp;
 mod forward_udp;
 mod forwarder;

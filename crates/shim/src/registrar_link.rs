@@ -1,6 +1,8 @@
-//! The connection to the registrar: its socket, the wait for that socket to appear, and the bytes both ways.
+//! The connection to the registrar: its socket, and the bytes both ways.
 //!
-//! What is said, and when it is tried again, is decided in `registration`.
+//! What is said, and when it is tried again, is decided in `registration`. The clock alone says when to try: to end a
+//! watch of the socket's folder (inotify), the kernel makes its caller wait for milliseconds, on a busy machine for
+//! seconds, and a host has room for 128 of them.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
@@ -8,7 +10,6 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket};
@@ -16,7 +17,6 @@ use nix::unistd::geteuid;
 use shim_wire::{Decoder, FromRegistrar, FromShim, Message};
 
 use crate::event_loop::{EventLoop, Token};
-use crate::folder_watch::FolderWatch;
 use crate::log;
 use crate::port::Port;
 use crate::registration::{Loss, Registration, Step};
@@ -32,8 +32,6 @@ pub(crate) struct RegistrarLink {
     registration: Registration,
     stream: Option<UnixStream>,
     decoder: Decoder<FromRegistrar>,
-    /// Only while there is no connection: a host has few inotify instances per user.
-    watch: Option<FolderWatch>,
     retry_at: Option<Instant>,
     released: bool,
     steers_to_envoy: bool,
@@ -43,8 +41,8 @@ impl RegistrarLink {
     /// A link to the socket at `path`, not connected yet.
     #[must_use]
     pub(crate) fn new(path: PathBuf, registration: Registration) -> Self {
-        let (stream, decoder, watch) = (None, Decoder::default(), None);
-        Self { path, registration, stream, decoder, watch, retry_at: None, released: false, steers_to_envoy: true }
+        let (stream, decoder) = (None, Decoder::default());
+        Self { path, registration, stream, decoder, retry_at: None, released: false, steers_to_envoy: true }
     }
 
     /// When [`Self::connect`] is due.
@@ -70,17 +68,9 @@ impl RegistrarLink {
         if self.stream.is_some() {
             return;
         }
-        let attempt = match self.attempt() {
-            // Nobody there: watch first and try then, so that nothing is missed in between.
-            Err(Loss::Absent) => {
-                self.watch_folder(events);
-                self.attempt()
-            }
-            attempt => attempt,
-        };
-        match attempt.and_then(|stream| self.start(stream, events)) {
+        match self.attempt().and_then(|stream| self.start(stream, events)) {
             Ok(()) => {}
-            Err(why) => self.hang_up(why, events, now),
+            Err(why) => self.hang_up(why, now),
         }
     }
 
@@ -89,10 +79,7 @@ impl RegistrarLink {
         // Non-blocking, since a connect waits where the registrar's queue is full.
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None).map_err(|_| Loss::Failed)?;
-        connect(socket.as_raw_fd(), &address).map_err(|errno| match errno {
-            Errno::ENOENT | Errno::ENOTDIR => Loss::Absent,
-            _ => Loss::Failed,
-        })?;
+        connect(socket.as_raw_fd(), &address).map_err(|_| Loss::Failed)?;
         let peer = getsockopt(&socket, PeerCredentials).map_err(|_| Loss::Failed)?.uid();
         if peer != 0 && peer != geteuid().as_raw() {
             log::warn(&format!("{} belongs to uid {peer}: not trusted", self.path.display()));
@@ -105,39 +92,20 @@ impl RegistrarLink {
         events.watch(&stream, Token::Registrar, EpollFlags::EPOLLIN).map_err(|_| Loss::Failed)?;
         self.stream = Some(stream);
         self.decoder = Decoder::default();
-        self.watch = None;
         self.retry_at = None;
         self.registration.connected();
         Ok(())
     }
 
-    fn watch_folder(&mut self, events: &EventLoop) {
-        self.watch = FolderWatch::start(&self.path)
-            .and_then(|watch| events.watch(&watch, Token::Folder, EpollFlags::EPOLLIN).map(|()| watch))
-            .ok();
-    }
-
-    fn hang_up(&mut self, why: Loss, events: &EventLoop, now: Instant) {
+    fn hang_up(&mut self, why: Loss, now: Instant) {
         self.stream = None;
-        if self.watch.is_none() {
-            self.watch_folder(events);
-        }
-        self.retry_at = Some(now + self.registration.lost(why, self.watch.is_some()));
-    }
-
-    /// Something happened in the folder where the socket should be.
-    pub(crate) fn on_folder(&mut self, events: &EventLoop, now: Instant) {
-        if self.watch.as_mut().is_some_and(FolderWatch::has_changed) {
-            self.watch = None; // what is to be watched may be another folder now
-            self.registration.noticed();
-            self.connect(events, now);
-        }
+        self.retry_at = Some(now + self.registration.lost(why));
     }
 
     /// The registrar has said something, or is gone.
-    pub(crate) fn on_readable(&mut self, port: &mut Port, events: &EventLoop, now: Instant) {
+    pub(crate) fn on_readable(&mut self, port: &mut Port, now: Instant) {
         if let Err(why) = self.read_some(port) {
-            self.hang_up(why, events, now);
+            self.hang_up(why, now);
         }
     }
 
@@ -203,7 +171,7 @@ impl RegistrarLink {
         let announcement = self.registration.announce();
         match self.send(announcement) {
             Ok(()) => self.connect(events, now),
-            Err(why) => self.hang_up(why, events, now),
+            Err(why) => self.hang_up(why, now),
         }
     }
 

@@ -5,8 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-/// How long Envoy may take to let go of the port.
-pub(crate) const RELEASE_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long Envoy may take to let go of the port. The registrar answers within 50 ms, also for an Envoy that hangs.
+pub(crate) const RELEASE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The wait between two looks at the kernel: Envoy has acknowledged, its workers are about to close.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);

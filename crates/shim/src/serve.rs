@@ -78,8 +78,7 @@ impl Shim {
                 Token::Port => self.forwarder.on_port(&self.port, &self.events, now),
                 Token::Flow(side, key) => self.forwarder.on_event(side, key, flags, &self.port, now),
                 Token::Signal => self.on_signal(now),
-                Token::Registrar => self.registrar.on_readable(&mut self.port, &self.events, now),
-                Token::Folder => self.registrar.on_folder(&self.events, now),
+                Token::Registrar => self.registrar.on_readable(&mut self.port, now),
             }
         }
         self.forwarder.on_turn(&self.port, &self.events, now);

@@ -139,7 +139,7 @@ fn a_registrar_that_was_upgraded_to_a_later_version_is_understood_to_the_end() {
     let begun = Instant::now();
     connection.stream.write_all(&of_later_version("v1_released")).unwrap();
     assert_eq!(shim.exit().code(), Some(0));
-    assert!(begun.elapsed() < Duration::from_millis(500), "it did not wait for anything else");
+    assert!(begun.elapsed() < Duration::from_millis(200), "it did not wait for anything else");
     assert_eq!(shim.log(), "");
 }
 
@@ -150,10 +150,10 @@ fn a_registrar_that_was_never_there_is_found_when_it_comes() {
     start.registrar = folder.join("run/shim/registrar.sock");
     let shim = start.serve();
     assert_eq!(shim.ask(), "container");
-    eventually("it sleeps without waking up", || {
+    eventually("it looks for it once a second", || {
         let before = switches(&shim);
-        std::thread::sleep(Duration::from_millis(200));
-        (switches(&shim) == before).then_some(())
+        std::thread::sleep(Duration::from_secs(1));
+        (switches(&shim) <= before + 2).then_some(())
     });
 
     std::fs::create_dir_all(folder.join("run/shim")).unwrap();

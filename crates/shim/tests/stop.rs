@@ -19,7 +19,7 @@ use shim_wire::{FromRegistrar, FromShim};
 
 const ENVOY_UID: u32 = 65534;
 /// The shim's own: how long it waits for the registrar's word.
-const RELEASE_TIMEOUT: Duration = Duration::from_millis(500);
+const RELEASE_TIMEOUT: Duration = Duration::from_millis(200);
 
 fn join_as_envoy(address: SocketAddr) -> TcpListener {
     let fd: OwnedFd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();

@@ -130,6 +130,11 @@ impl Ledger {
         self.entries.get(name).is_some_and(|entry| entry.acknowledged == Some(version))
     }
 
+    /// Whether the client has never acknowledged any content of what it was told.
+    pub(crate) fn is_new(&self, name: &str) -> bool {
+        self.entries.get(name).is_some_and(|entry| entry.acknowledged.is_none())
+    }
+
     pub(crate) fn names(&self) -> impl Iterator<Item = &Name> {
         self.entries.keys().inspect(|_| work::count())
     }

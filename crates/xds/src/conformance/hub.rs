@@ -57,6 +57,27 @@ fn a_resource_is_released_when_never_sent_or_its_removal_is_acknowledged() {
 }
 
 #[test]
+fn a_resource_is_new_until_it_is_acknowledged_in_any_version() {
+    let mut lab = Lab::serving("L:other=1");
+    let envoy = lab.delta_in_sync("");
+    let new = |lab: &Lab| lab.hub.is_new(ResourceType::Listener, "x");
+    lab.apply("L:x=1");
+    assert!(!new(&lab), "not sent yet");
+    lab.receive(envoy);
+    assert!(new(&lab));
+    lab.apply("L:x");
+    lab.receive(envoy);
+    assert!(new(&lab), "withdrawn, and neither is answered");
+    lab.settle(envoy);
+    assert!(!new(&lab));
+    lab.apply("L:x=1");
+    lab.settle(envoy);
+    lab.apply("L:x");
+    lab.receive(envoy);
+    assert!(!new(&lab), "withdrawn after it was acknowledged");
+}
+
+#[test]
 fn a_resource_is_accepted_once_its_present_content_is_acknowledged() {
     let mut lab = Lab::serving("L:x=1");
     let accepted = |lab: &Lab| lab.hub.is_accepted(ResourceType::Listener, "x");
