@@ -20,7 +20,7 @@ const CRASHES: u64 = 5;
 
 fn nobody_is_refused_when_envoy_fails_or_is_replaced(version: Docker) {
     let rig = Rig::new(version, |host| host);
-    rig.suffer("Envoy kill -9", Allowed::in_flight(1), |host| {
+    rig.suffer("Envoy kill -9", Allowed::IN_HANDS, |host| {
         host.end_envoy(Signal::SIGKILL);
         sleep(SECOND / 2);
         host.start_envoy();
@@ -40,11 +40,11 @@ fn nobody_is_refused_when_envoy_fails_or_is_replaced(version: Docker) {
     });
     rig.suffer("Envoy hot restart, 4 to 2 workers", Allowed::NOTHING, |host| host.hot_restart_envoy(1, 2));
     rig.suffer("Envoy hot restart, 2 to 4 workers", Allowed::NOTHING, |host| host.hot_restart_envoy(2, 4));
-    rig.suffer("Envoy kill -9 after hot restarts", Allowed::in_flight(1), |host| {
+    rig.suffer("Envoy kill -9 after hot restarts", Allowed::IN_HANDS, |host| {
         host.end_envoy(Signal::SIGKILL);
         host.start_envoy();
     });
-    rig.suffer("Envoy crash loop, 5 times", Allowed::in_flight(CRASHES), |host| {
+    rig.suffer("Envoy crash loop, 5 times", Allowed::in_hands(CRASHES), |host| {
         for _ in 0..CRASHES {
             host.end_envoy(Signal::SIGKILL);
             host.start_envoy();
@@ -52,7 +52,7 @@ fn nobody_is_refused_when_envoy_fails_or_is_replaced(version: Docker) {
             host.await_served_by_envoy(ANYWHERE);
         }
     });
-    rig.suffer("Envoy kill -9, registrar dead too", Allowed::in_flight(1), |host| {
+    rig.suffer("Envoy kill -9, registrar dead too", Allowed::IN_HANDS, |host| {
         host.end_registrar(Signal::SIGKILL);
         host.end_envoy(Signal::SIGKILL);
         sleep(SECOND / 2);

@@ -73,6 +73,22 @@ fn a_shim_without_file_descriptors_makes_clients_wait_and_refuses_nobody() {
     assert!(outcomes.ok > 30, "{outcomes:?}");
 }
 
+/// It goes on accepting, with the descriptors of those that left, and has none for the container: nobody is refused, and
+/// nobody is served. Its unit has room for half a million connections.
+#[test]
+fn an_envoy_without_file_descriptors_refuses_nobody_and_serves_again_when_it_has_some() {
+    let rig = Rig::new(Docker::Current, |host| host);
+    let seconds = 3;
+    let meanwhile = Allowed { refused: 0, lost: u64::from(seconds) * Allowed::while_envoy_ends().lost * 4 };
+    rig.suffer("Envoy without file descriptors for 3 s", meanwhile, |host| {
+        let envoy = only(host, "envoy");
+        limit(envoy, &format!("--nofile={}:", open_files(envoy)));
+        sleep(seconds * SECOND);
+        limit(envoy, "--nofile=4096:");
+    });
+    rig.suffer("and afterwards", Allowed::NOTHING, |_| sleep(SECOND));
+}
+
 #[test]
 fn a_full_disk_stops_nothing_that_runs() {
     let rig = Rig::new(Docker::Current, |host| host);

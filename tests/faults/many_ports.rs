@@ -3,6 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use lab::http::Request;
+use lab::load::Load;
 use lab::measure::quantile;
 use lab::{Docker, Host, Lab, Proxy, eventually, on_both_dockers};
 use nix::sys::signal::Signal;
@@ -85,11 +87,18 @@ fn five_hundred_ports_start_restart_and_stop(version: Docker) {
     );
 
     let before = changes_in_envoy(&ours);
-    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+    let url = format!("http://127.0.0.1:{}/", first_port(CONTAINERS - 1));
+    let load = Load::with_workers(ours.namespace(), &Request::get(&url), 200, 20);
+    // The second time long enough for the shims to look for it but once a second.
+    for (signal, away) in [(Signal::SIGTERM, 0), (Signal::SIGKILL, 8)] {
         ours.end_registrar(signal);
+        thread::sleep(away * SECOND);
         let ready = timed(|| ours.start_registrar());
         let listed = timed(|| await_all_served(&ours));
-        println!("  registrar restart after {signal}: ready after {ready:.2?}, complete after {:.2?}", ready + listed);
+        println!(
+            "  registrar restart after {signal} and {away} s: ready after {ready:.2?}, complete after {:.2?}",
+            ready + listed
+        );
     }
     // Long enough for an Envoy that has connected again to be told something.
     eventually("Envoy is in sync", 10 * SECOND, || {
@@ -98,6 +107,9 @@ fn five_hundred_ports_start_restart_and_stop(version: Docker) {
     });
     thread::sleep(SECOND);
     assert_eq!(changes_in_envoy(&ours), before, "no resource was changed in Envoy");
+    let outcomes = load.stop();
+    println!("  200 connections/s meanwhile: {} answered, {} not", outcomes.ok, outcomes.failed());
+    assert_eq!(outcomes.failed(), 0, "{outcomes:?}");
     let log = ours.registrar_log();
     assert_eq!(log.matches("Envoy is told from now on without_shim=0 without_container=0").count(), 3, "{log}");
 

@@ -50,7 +50,12 @@ impl Allowed {
     pub(crate) const NOTHING: Self = Self::in_flight(0);
 
     /// Those that Envoy itself had accepted at that moment, and none that waited: what arrives in 0.04 s.
-    pub(crate) const IN_HANDS: Self = Self { refused: 0, lost: 24 };
+    pub(crate) const IN_HANDS: Self = Self::in_hands(1);
+
+    /// [`Self::IN_HANDS`], so many times.
+    pub(crate) const fn in_hands(times: u64) -> Self {
+        Self { refused: 0, lost: 24 * times }
+    }
 
     /// As many lost as can be in the hands of what fails, so many times.
     pub(crate) const fn in_flight(times: u64) -> Self {

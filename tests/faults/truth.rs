@@ -39,8 +39,11 @@ fn a_registration_ends_with_its_process_and_the_port_says_so() {
     assert_eq!((&row["served_by"], &row["shim_pid"]), (&"envoy".into(), &Value::Null), "{row}");
     // With Envoy gone as well nobody is left.
     host.end_envoy(Signal::SIGKILL);
-    let row = await_problem(&host, 8080, "was killed");
-    assert_ne!(row["served_by"], "envoy", "{row}");
+    let row = await_problem(&host, 8080, "Envoy does not listen either");
+    assert!(
+        row["served_by"] == "docker" && row["problem"].as_str().is_some_and(|text| text.contains("was killed")),
+        "{row}"
+    );
     host.start_envoy();
     // The mend that it names.
     host.docker(&["restart", "-t", "1", "web"]);

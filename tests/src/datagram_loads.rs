@@ -33,12 +33,15 @@ pub enum Kind {
     Bulk,
     /// One client that sends datagrams of 1,200 bytes, 32 with one system call, as QUIC's do. Each 32nd is answered.
     Upload,
-    /// The same from the server to the client, which asks for 32 at a time.
+    /// The same with a system call for each.
+    PlainUpload,
+    /// As [`Kind::Upload`] from the server to the client, which asks for 32 at a time.
     Download,
 }
 
 /// All of them.
-pub const KINDS: [Kind; 6] = [Kind::Dns, Kind::DnsBusy, Kind::NewClients, Kind::Bulk, Kind::Upload, Kind::Download];
+pub const KINDS: [Kind; 7] =
+    [Kind::Dns, Kind::DnsBusy, Kind::NewClients, Kind::Bulk, Kind::Upload, Kind::PlainUpload, Kind::Download];
 
 /// Datagrams that a stream sends at once.
 const RUN: u32 = 32;
@@ -58,6 +61,8 @@ struct Load {
     under_way: usize,
     /// Datagrams of a question.
     run: u32,
+    /// Whether these are sent with one system call.
+    at_once: bool,
     /// Datagrams of an answer.
     answers: u32,
 }
@@ -72,6 +77,7 @@ impl Kind {
             interval: Duration::ZERO,
             under_way: 50,
             run: 1,
+            at_once: true,
             answers: 1,
         };
         let bulk = Load { clients: Some(1), length: LONG, under_way: 64, ..some };
@@ -82,6 +88,7 @@ impl Kind {
             Self::NewClients => Load { clients: None, questions: 1500, interval: every(200), under_way: 500, ..some },
             Self::Bulk => bulk,
             Self::Upload => Load { run: RUN, ..stream },
+            Self::PlainUpload => Load { run: RUN, at_once: false, ..stream },
             Self::Download => Load { length: 60, answers: RUN, ..stream },
         }
     }
@@ -203,9 +210,10 @@ impl Clients {
     fn ask(&mut self, number: u32, load: &Load) -> io::Result<()> {
         let client = number as usize % self.sockets.len();
         self.waiting.push_back(Question { number, client, asked: Instant::now(), missing: load.answers });
-        let datagrams =
-            (1..=load.run).map(|i| question(number, load.length, if i == load.run { load.answers } else { 0 }));
-        self.sockets[client].send(&datagrams.collect::<Vec<_>>().concat()).map(drop)
+        let copies = |i| if i == load.run { load.answers } else { 0 };
+        let datagrams: Vec<_> = (1..=load.run).map(|i| question(number, load.length, copies(i))).collect();
+        let calls = if load.at_once { vec![datagrams.concat()] } else { datagrams };
+        calls.iter().try_for_each(|bytes| self.sockets[client].send(bytes).map(drop))
     }
 
     /// Takes the answers that are there; yields whether there was any.

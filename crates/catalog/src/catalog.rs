@@ -522,14 +522,14 @@ impl Catalog {
         row.is_unproxied = self.served.get(&port.published).is_some_and(|proxied| !proxied.is_bound);
         if self.adopted.contains_key(&port.published) {
             row.problems.push(
-                "its shim was killed before the registrar started, or hangs: Envoy serves the port alone; `shimctl resync` \
+                "its shim was killed before the registrar started, or hangs: Envoy alone has the port; `shimctl resync` \
                  names one that hangs, and a restart of the container gives it a new one"
                     .to_owned(),
             );
         }
         if let Some(orphan) = self.orphans.get(&port.published) {
             row.problems.push(format!(
-                "its shim (process {}) was killed: Envoy serves the port alone; restart the container to have both again",
+                "its shim (process {}) was killed: Envoy alone has the port; restart the container to have both again",
                 orphan.registration.shim_pid
             ));
         }

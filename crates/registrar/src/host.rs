@@ -362,9 +362,11 @@ impl Host {
     /// Tells the shims whose port Envoy has let go of, or was made to.
     fn finish_releases(&mut self, now: Instant) {
         let (hub, envoy_uid) = (&self.hub, self.cluster.envoy_uid());
+        let is_away = self.streams.is_empty();
         let standing = |port: &_| {
             let name = names::port_listener(port);
             match (hub.is_released(ResourceType::Listener, &name), hub.is_new(ResourceType::Listener, &name)) {
+                _ if is_away => Standing::Away,
                 (true, _) => Standing::Free,
                 (false, true) => Standing::New,
                 (false, false) => Standing::Taken,

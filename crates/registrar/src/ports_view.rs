@@ -96,6 +96,9 @@ fn problem(
         ServedBy::Docker if row.published.protocol == Protocol::Sctp => None,
         ServedBy::Docker if row.meaning.as_ref().is_some_and(|meaning| meaning.mode == ProxyMode::None) => None,
         ServedBy::Docker if report.serves_unproxied && row.published.protocol == Protocol::Udp => None,
+        ServedBy::Docker if row.wanted_in_envoy && !row.is_unproxied => Some(
+            "Envoy does not listen either: nobody answers but where Docker's own firewall rules lead to the container".to_owned(),
+        ),
         ServedBy::Docker if row.is_unproxied => why_not_caught(word, report, envoy_listens),
         ServedBy::Docker => Some(
             "no shim serves this port: start dockerd with --userland-proxy-path=…/envoy-docker-shim, then restart the container (or set --capture-unproxied, and Envoy serves TCP without); if a shim runs, `shimctl resync` has it register, or names it".to_owned(),
@@ -246,7 +249,8 @@ mod tests {
 
     #[test]
     fn a_port_without_a_shim_is_dockers_and_names_the_mend() {
-        let port = view(PortRow { registration: None, ..row(Protocol::Tcp) }, EnvoysWord::Nothing, true, 0);
+        let alone = PortRow { registration: None, wanted_in_envoy: false, ..row(Protocol::Tcp) };
+        let port = view(alone, EnvoysWord::Nothing, true, 0);
         assert_eq!(port.served_by, ServedBy::Docker);
         assert!(port.problem.unwrap().contains("--userland-proxy-path"));
     }
@@ -255,7 +259,9 @@ mod tests {
     fn a_port_whose_shim_was_killed_is_envoys_while_it_listens() {
         let orphan = || PortRow { registration: None, ..row(Protocol::Tcp) };
         assert_eq!(view(orphan(), EnvoysWord::Accepted, true, 2).served_by, ServedBy::Envoy);
-        assert_eq!(view(orphan(), EnvoysWord::Accepted, true, 0).served_by, ServedBy::Docker);
+        let deserted = view(orphan(), EnvoysWord::Accepted, true, 0);
+        assert_eq!(deserted.served_by, ServedBy::Docker);
+        assert!(deserted.problem.unwrap().contains("nobody answers"), "its shim was killed, and Envoy ended");
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub(crate) enum Standing {
     Taken,
     /// It was sent it: it may be about to listen.
     New,
+    /// No Envoy is connected. One that hangs, or was not found again yet, may have it all the same.
+    Away,
 }
 
 /// The shims that wait.
@@ -73,6 +75,7 @@ impl Releases {
     ) -> Vec<RegistrationId> {
         let is_done = |_: &RegistrationId, waiting: &mut Waiting| match standing(&waiting.port) {
             Standing::Free => true,
+            Standing::Taken | Standing::New if waiting.end_at.is_none_or(|at| now < at) => false,
             standing => waiting.ended(now, standing, &end),
         };
         self.waiting.extract_if(is_done).map(|(id, _)| id).collect()
@@ -85,30 +88,28 @@ impl Releases {
 }
 
 impl Waiting {
-    /// Ends Envoy's sockets if it is time; says whether the port is as free as it can be made.
+    /// Ends Envoy's sockets; says whether the port is as free as it can be made.
     fn ended(
         &mut self,
         now: Instant,
         standing: Standing,
         end: impl Fn(&PublishedPort, u32) -> io::Result<usize>,
     ) -> bool {
-        if self.end_at.is_none_or(|at| now < at) {
-            return false;
-        }
         match end(&self.port, self.shims_inode) {
             // A shim that left now would leave the port to Envoy.
             Ok(0) if standing == Standing::New && now < self.since + PATIENCE_WITH_NEW => {
                 self.end_at = Some(now + LOOK_AGAIN);
                 false
             }
+            Ok(0) => true,
             Ok(sockets) => {
-                debug!(port = %self.port, sockets, "Envoy is late to let go: its sockets were ended");
+                debug!(port = %self.port, sockets, "Envoy is late to let go, or away: its sockets were ended");
                 true
             }
             Err(error) => {
                 warn!(port = %self.port, %error, "Envoy is late to let go, and its sockets can't be ended from here");
                 self.end_at = None;
-                false
+                standing == Standing::Away
             }
         }
     }
@@ -199,6 +200,17 @@ mod tests {
         let mut releases = both_wait(now);
         releases.forget(SECOND);
         assert_eq!(releases.take_finished(now + PATIENCE, |_| TAKEN, |_, _| Ok(0)), vec![FIRST]);
+    }
+
+    #[test]
+    fn an_envoy_that_is_not_connected_is_not_waited_for() {
+        let now = Instant::now();
+        for outcome in [Some(0), Some(2), None] {
+            let mut releases = both_wait(now);
+            releases.forget(SECOND);
+            let end = |_: &PublishedPort, _: u32| outcome.ok_or_else(|| io::ErrorKind::PermissionDenied.into());
+            assert_eq!(releases.take_finished(now, |_| Standing::Away, end), vec![FIRST], "{outcome:?}");
+        }
     }
 
     #[test]

@@ -88,6 +88,10 @@ impl TcpForwarder {
 
     /// Connections wait to be accepted.
     pub(crate) fn on_port(&mut self, port: &Port, events: &EventLoop, now: Instant) {
+        if self.paused.is_some() {
+            // Of a socket that nobody asks about, the kernel tells only that it was ended, and again and again.
+            port.listen_again();
+        }
         for _ in 0..ACCEPTS_PER_TURN {
             if self.connections.len() + self.parting.len() >= self.capacity {
                 return self.pause(None, port, events);

@@ -117,7 +117,11 @@ impl UdpForwarder {
         let socket = open(self.container).ok()?;
         let key = self.sessions.insert(route, socket, now);
         let session = self.sessions.touch(key, now)?;
-        events.watch(&session.socket, Token::Flow(Side::Container, key), EpollFlags::EPOLLIN).ok()?;
+        if events.watch(&session.socket, Token::Flow(Side::Container, key), EpollFlags::EPOLLIN).is_err() {
+            // Its answers would never be read.
+            self.sessions.remove(key);
+            return None;
+        }
         Some(key)
     }
 

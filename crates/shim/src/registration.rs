@@ -18,7 +18,7 @@ use crate::args::Mapping;
 /// The first wait before another try. Each is a quarter longer than the one before, so that a registrar is found before
 /// it was away for a quarter longer.
 const RETRY_FIRST: Duration = Duration::from_millis(10);
-/// The longest wait. A try costs 0.1 ms of CPU time: for 500 shims without a registrar 5 % of a core.
+/// The longest wait. A try costs 0.1 ms of CPU time: for 1,000 shims without a registrar 10 % of a core.
 const RETRY_LIMIT: Duration = Duration::from_secs(1);
 /// The wait after a registration was refused, or somebody else than root sits on the socket.
 const RETRY_REFUSED: Duration = Duration::from_secs(5);

@@ -1,7 +1,7 @@
 //! A table whose entries keep their key, and whose keys are never used twice.
 
 /// Names an entry: its slot in the lower 32 bits, its generation above.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key(u64);
 
 impl Key {

@@ -1,6 +1,7 @@
 //! Which client talks through which socket, and for how long: a table with a bound and a clock passed in.
 
-use std::collections::{HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 use std::time::{Duration, Instant};
 
 use crate::datagrams::Route;
@@ -33,8 +34,8 @@ pub(crate) struct Sessions<T> {
     capacity: usize,
     slots: Slots<Session<T>>,
     by_route: HashMap<Route, Key>,
-    /// Every session once, with the time at which it is looked at: no later than it can be idle.
-    looks: VecDeque<(Instant, Key)>,
+    /// Every session once, the next first, with the time at which it is looked at: no later than it can be idle.
+    looks: BinaryHeap<Reverse<(Instant, Key)>>,
 }
 
 impl<T> Sessions<T> {
@@ -43,7 +44,7 @@ impl<T> Sessions<T> {
             capacity: capacity.clamp(1, SESSIONS_MAX),
             slots: Slots::new(),
             by_route: HashMap::new(),
-            looks: VecDeque::new(),
+            looks: BinaryHeap::new(),
         }
     }
 
@@ -71,26 +72,26 @@ impl<T> Sessions<T> {
         }
         let key = self.slots.insert(Session { route, socket, expected: 1, is_merged: false, last_used: now });
         self.by_route.insert(route, key);
-        self.looks.push_back((now + IDLE_TIMEOUT, key));
+        self.looks.push(Reverse((now + IDLE_TIMEOUT, key)));
         key
     }
 
     /// Ends the sessions that have been idle for too long.
     pub(crate) fn expire(&mut self, now: Instant) {
         while self.deadline().is_some_and(|at| at <= now) {
-            let Some((at, key)) = self.looks.pop_front() else { return };
+            let Some(Reverse((at, key))) = self.looks.pop() else { return };
             self.end_or_look_later(at, key);
         }
     }
 
     /// When [`Self::expire`] is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.looks.front().map(|(at, _)| *at)
+        self.looks.peek().map(|Reverse((at, _))| *at)
     }
 
     fn evict(&mut self) {
         for look in 1..=EVICTION_LOOKS {
-            let Some((at, key)) = self.looks.pop_front() else { return };
+            let Some(Reverse((at, key))) = self.looks.pop() else { return };
             if look == EVICTION_LOOKS {
                 return self.remove(key);
             }
@@ -105,21 +106,22 @@ impl<T> Sessions<T> {
         let Some(session) = self.slots.get_mut(key) else { return false };
         let idle_at = session.last_used + IDLE_TIMEOUT;
         if idle_at > at {
-            self.looks.push_back((idle_at, key));
+            self.looks.push(Reverse((idle_at, key)));
             return false;
         }
         self.remove(key);
         true
     }
 
-    fn remove(&mut self, key: Key) {
+    /// Ends a session.
+    pub(crate) fn remove(&mut self, key: Key) {
         if let Some(session) = self.slots.remove(key) {
             self.by_route.remove(&session.route);
         }
         if self.is_empty() {
             // Memory is dear in a process that mostly sleeps.
             self.by_route = HashMap::new();
-            self.looks = VecDeque::new();
+            self.looks = BinaryHeap::new();
         }
     }
 }
@@ -157,6 +159,20 @@ mod tests {
         sessions.expire(later + IDLE_TIMEOUT);
         assert!(sessions.is_empty());
         assert_eq!(sessions.deadline(), None);
+    }
+
+    #[test]
+    fn a_session_ends_in_time_whoever_was_looked_at_before() {
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut sessions = Sessions::new(10);
+        let soon_idle = sessions.insert(route(1), 'a', start);
+        assert!(sessions.touch(soon_idle, start + second).is_some());
+        sessions.insert(route(2), 'b', start + 89 * second);
+        sessions.expire(start + IDLE_TIMEOUT);
+        assert_eq!(sessions.deadline(), Some(start + second + IDLE_TIMEOUT), "before the other's");
+        sessions.expire(start + second + IDLE_TIMEOUT);
+        assert!(sessions.slots.get_mut(soon_idle).is_none());
     }
 
     #[test]

@@ -88,7 +88,7 @@ fn envoys_workers_may_close_a_moment_after_the_word() {
 }
 
 #[test]
-fn a_silent_registrar_is_waited_for_half_a_second() {
+fn a_silent_registrar_is_waited_for_a_moment() {
     let (mut shim, _registrar, mut connection) = registered();
     let envoy = [join_as_envoy(shim.address), join_as_envoy(shim.address)];
     let start = Instant::now();

@@ -30,7 +30,8 @@ Exit codes: 0; 1 for a failure, with the reason on standard error; 2 for a wrong
 #[derive(Debug, Parser)]
 #[command(name = "shimctl", version, after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// How to print: for people, or the registrar's own JSON
+    /// How to print: for people, or the registrar's own JSON. Orders (drain, undrain, leave) print nothing: the exit
+    /// code says whether they were carried out
     #[arg(long, value_enum, default_value_t = Output::Table, global = true)]
     pub output: Output,
 

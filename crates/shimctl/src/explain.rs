@@ -109,8 +109,23 @@ fn explain(subject: &Subject, answers: &Answers) -> Vec<Explanation> {
     let ports = answers.ports.iter().filter(|port| subject.is_port(port)).map(|port| of_port(port, &answers.envoy));
     // A service without a service port is explained by its published ports.
     let services = answers.services.iter().filter(|service| subject.is_service(service));
-    let services = services.filter_map(|service| Some(of_service(service, service.service_port?, &answers.envoy)));
+    let services = services.filter_map(|service| {
+        let port = service.service_port?;
+        Some(match holder_of(port, &answers.services).filter(|holder| name_of(holder) != name_of(service)) {
+            Some(holder) => of_service_without_its_port(service, port, holder),
+            None => of_service(service, port, &answers.envoy),
+        })
+    });
     ports.chain(services).collect()
+}
+
+/// Of all services that claim a service port, the one that gets it is the first by name.
+fn holder_of(port: u16, services: &[Service]) -> Option<&Service> {
+    services.iter().filter(|service| service.service_port == Some(port)).min_by_key(|service| name_of(service))
+}
+
+fn name_of(service: &Service) -> (&str, &str) {
+    (&service.service_name, &service.environment_name)
 }
 
 fn of_port(port: &Port, envoy: &Envoy) -> Explanation {
@@ -210,11 +225,28 @@ fn if_envoy_died(port: &Port, envoy: &Envoy) -> String {
     }
 }
 
+fn of_service_without_its_port(service: &Service, port: u16, holder: &Service) -> Explanation {
+    let sentence = format!(
+        "Nothing comes to it at this port: connections to a service address at port {port} go to the service {}, which \
+         claims it as well and comes first by name.",
+        full_name(holder)
+    );
+    let problem = service.problem.as_ref().map(|problem| format!("Problem: {problem}."));
+    Explanation { subject: service_at(service, port), sentences: std::iter::once(sentence).chain(problem).collect() }
+}
+
+fn full_name(service: &Service) -> String {
+    match service.environment_name.as_str() {
+        "" => service.service_name.clone(),
+        environment => format!("{} in the environment {environment}", service.service_name),
+    }
+}
+
+fn service_at(service: &Service, port: u16) -> String {
+    format!("service {}, service port {port}", full_name(service))
+}
+
 fn of_service(service: &Service, port: u16, envoy: &Envoy) -> Explanation {
-    let environment = match service.environment_name.as_str() {
-        "" => String::new(),
-        environment => format!(" in the environment {environment}"),
-    };
     let (alive, others): (Vec<_>, Vec<_>) =
         service.instances.iter().partition(|instance| instance.status == ALIVE && instance.address.is_some());
     let named = |instances: &[&admin_api::Instance], word: &dyn Fn(&admin_api::Instance) -> String| {
@@ -245,7 +277,7 @@ fn of_service(service: &Service, port: u16, envoy: &Envoy) -> Explanation {
             .to_owned()
     });
     sentences.extend(service.problem.as_ref().map(|problem| format!("Problem: {problem}.")));
-    Explanation { subject: format!("service {}{environment}, service port {port}", service.service_name), sentences }
+    Explanation { subject: service_at(service, port), sentences }
 }
 
 #[cfg(test)]

@@ -96,6 +96,24 @@ service web in the environment test, service port 9500
 }
 
 #[test]
+fn a_service_whose_port_is_anothers_says_whose() {
+    let problem = Some("service port 9500 is api's".to_owned());
+    let web = Service { problem, ..service("web", Some(9500), vec![instance("a/0123456789ab", "alive")]) };
+    let api = service("api", Some(9500), vec![instance("b/0123456789ab", "alive")]);
+    let answers = Answers { ports: Vec::new(), services: vec![web, api], envoy: envoy("off", "") };
+    let said = |name: &str| -> String {
+        explain(&Subject::Service(name.to_owned()), &answers).iter().map(Explanation::in_words).collect()
+    };
+    let expected = "\
+service web in the environment test, service port 9500
+  Nothing comes to it at this port: connections to a service address at port 9500 go to the service api in the environment test, which claims it as well and comes first by name.
+  Problem: service port 9500 is api's.
+";
+    assert_eq!(said("web"), expected);
+    assert!(said("api").contains("Envoy gives it to one of these: b/0123456789ab"), "{}", said("api"));
+}
+
+#[test]
 fn a_service_on_a_host_without_envoy_says_so() {
     let services = vec![service("web", Some(9500), Vec::new())];
     let away = Envoy { connected: false, ..envoy("off", "") };
