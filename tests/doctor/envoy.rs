@@ -2,11 +2,11 @@
 
 use std::process::Command;
 
-use lab::process::Process;
+use lab::process::{Process, limit, open_files};
 use lab::{Docker, Host, Lab, parts};
 use nix::sys::signal::Signal;
 
-use crate::{await_health, await_problem, one_setting};
+use crate::{await_finding, await_health, await_problem, one_setting};
 
 #[test]
 fn an_envoy_that_is_gone_is_found() {
@@ -15,6 +15,21 @@ fn an_envoy_that_is_gone_is_found() {
     host.end_envoy(Signal::SIGKILL);
     await_problem(&host, "envoy", &["no Envoy runs"]);
     host.start_envoy();
+    await_health(&host);
+}
+
+#[test]
+fn an_envoy_that_runs_out_of_file_descriptors_is_found() {
+    let lab = Lab::of_this_test();
+    // Of root's, whose limits root may change anywhere.
+    let host = lab.host("a").docker(Docker::Current).firewall().start();
+    let envoy = host.processes_of("envoy")[0];
+    let open = open_files(envoy);
+    limit(envoy, &format!("--nofile={}:", open + open / 8));
+    await_problem(&host, "envoy-descriptors", &["file descriptors in use", "LimitNOFILE"]);
+    // The mend that it names, as far as the test's own limits go.
+    limit(envoy, "--nofile=2048:");
+    await_finding(&host, "hints", "envoy-descriptors", &["room for some 1024 connections"]);
     await_health(&host);
 }
 

@@ -7,7 +7,7 @@ use std::thread::sleep;
 use lab::cgroup::NoMemory;
 use lab::http::{Request, passed_envoy};
 use lab::load::Load;
-use lab::process::send;
+use lab::process::{limit, open_files, send};
 use lab::{Docker, Host, Lab, Proxy, eventually, parts};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -15,20 +15,10 @@ use serde_json::Value;
 use crate::rig::{ANYWHERE, Allowed, Rig};
 use crate::{SECOND, shim_of, write_program};
 
-/// Changes a limit of a running process, as `prlimit` names it.
-fn limit(process: u32, resource: &str) {
-    let status = Command::new("prlimit").args(["--pid", &process.to_string(), resource]).status();
-    assert!(status.is_ok_and(|status| status.success()), "prlimit {resource} of {process}");
-}
-
 fn only(host: &Host, program: &str) -> u32 {
     let processes = host.processes_of(program);
     assert_eq!(processes.len(), 1, "{program}");
     processes[0]
-}
-
-fn open_files(process: u32) -> usize {
-    std::fs::read_dir(format!("/proc/{process}/fd")).expect("the process runs").count()
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use lab::datagrams::{KINDS, UdpProxy};
+use lab::datagrams::{KINDS, Kind, UdpProxy};
 use lab::{Docker, Lab, eventually, on_both_dockers, parts};
 
 on_both_dockers!(the_next_datagram_reaches_a_container_that_was_created_anew_on_the_same_port);
@@ -32,6 +32,15 @@ fn the_next_datagram_reaches_a_container_that_was_created_anew_on_the_same_port(
     }
 }
 
+/// How many times docker-proxy's datagrams for the same CPU time: less than any single turn had on a busy machine. The
+/// medians are in docs/reliability.md.
+fn least(kind: Kind) -> f64 {
+    match kind {
+        Kind::Dns | Kind::DnsBusy | Kind::Bulk => 1.3,
+        Kind::NewClients | Kind::Upload | Kind::PlainUpload | Kind::Download => 2.0,
+    }
+}
+
 #[test]
 fn datagrams_cost_less_cpu_than_with_docker_proxy() {
     let lab = Lab::of_this_test();
@@ -43,7 +52,7 @@ fn datagrams_cost_less_cpu_than_with_docker_proxy() {
         println!(
             "{kind:?}: {ratio:.1} times the datagrams per second of CPU: shim {shim:.0?}, docker-proxy {proxy:.0?}"
         );
-        assert!(ratio > 1.0, "{kind:?}: {shim:?} against {proxy:?}");
+        assert!(ratio > least(kind), "{kind:?}: {shim:?} against {proxy:?}");
         assert!(shim.lost * 100 <= shim.delivered, "{kind:?}: {shim:?}");
     }
 }

@@ -96,3 +96,21 @@ pub fn show_logs(folder: &Path) {
         eprintln!("--- {} (last {} of {} lines)\n{}", log.display(), shown.len(), lines.len(), shown.join("\n"));
     }
 }
+
+/// Changes a limit of a running process, as `prlimit` names it: `--nofile=100:`.
+///
+/// # Panics
+/// It can't be changed, or there is no such process.
+pub fn limit(process: u32, resource: &str) {
+    let status = Command::new("prlimit").args(["--pid", &process.to_string(), resource]).status();
+    assert!(status.is_ok_and(|status| status.success()), "prlimit {resource} of {process}");
+}
+
+/// How many file descriptors a running process has open.
+///
+/// # Panics
+/// There is no such process.
+#[must_use]
+pub fn open_files(process: u32) -> usize {
+    fs::read_dir(format!("/proc/{process}/fd")).expect("the process runs").count()
+}

@@ -82,6 +82,17 @@ pub(crate) struct Program {
     pub uid: u32,
     /// Its effective capabilities, a bit each.
     pub capabilities: u64,
+    /// Its file descriptors, where they may be looked at.
+    pub descriptors: Option<Descriptors>,
+}
+
+/// How many file descriptors a process has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Descriptors {
+    /// Open now.
+    pub open: u64,
+    /// The most that it may have open: its soft limit (getrlimit(2), `RLIMIT_NOFILE`).
+    pub max: u64,
 }
 
 /// What the running dockerd was told, and whether it answers.

@@ -270,6 +270,7 @@ fn hints(facts: &Facts) -> Vec<Finding> {
     if let Registrar::Answers(answers) = &facts.registrar {
         hints.extend(judge_envoy::too_old(answers));
     }
+    hints.extend(judge_envoy::few_descriptors(facts));
     if facts.kernel.tcp_migrate_req == Some(0) {
         hints.push(finding(
             "tcp-migrate-req",

@@ -1,6 +1,6 @@
 //! What is broken about Envoy, decided from facts alone.
 
-use super::facts::{Answers, Facts, Program};
+use super::facts::{Answers, Descriptors, Facts, Program};
 use super::judge::{finding, is_envoys};
 use super::{ENVOY, Finding};
 
@@ -9,6 +9,11 @@ use super::{ENVOY, Finding};
 const OLDEST: (u32, u32) = (1, 40);
 /// `CAP_NET_BIND_SERVICE`'s bit (capabilities(7)).
 const NET_BIND_SERVICE: u64 = 1 << 10;
+
+/// File descriptors below which an Envoy is short of them sooner than of anything else: a connection takes two.
+const FEW_DESCRIPTORS: u64 = 4096;
+const MORE_DESCRIPTORS: &str = "give it more: LimitNOFILE in its unit, as deploy/systemd/envoy.service has it; an Envoy \
+                                that runs gets them by prlimit --nofile=65536 --pid, without a restart";
 
 /// What is broken about Envoy.
 pub(super) fn problems(facts: &Facts, answers: &Answers) -> Vec<Finding> {
@@ -20,7 +25,30 @@ pub(super) fn problems(facts: &Facts, answers: &Answers) -> Vec<Finding> {
     problems.extend(others_user);
     problems.extend(without_capability(facts, answers));
     problems.extend(not_in_sync(answers));
+    problems.extend(short_of_descriptors(facts));
     problems
+}
+
+/// Less than a quarter of them is left.
+fn short_of_descriptors(facts: &Facts) -> Option<Finding> {
+    let (envoy, Descriptors { open, max }) = with_descriptors(facts, |it| it.open >= it.max / 4 * 3)?;
+    let what = format!(
+        "Envoy (process {}) has {open} of its {max} file descriptors in use; without any it fails every request",
+        envoy.pid
+    );
+    Some(finding("envoy-descriptors", what, MORE_DESCRIPTORS))
+}
+
+/// An Envoy that was started by hand, say. A hint: it may be enough here.
+pub(super) fn few_descriptors(facts: &Facts) -> Option<Finding> {
+    let (envoy, Descriptors { max, .. }) = with_descriptors(facts, |it| it.max < FEW_DESCRIPTORS)?;
+    let what =
+        format!("Envoy (process {}) may have {max} file descriptors: room for some {} connections", envoy.pid, max / 2);
+    Some(finding("envoy-descriptors", what, MORE_DESCRIPTORS))
+}
+
+fn with_descriptors(facts: &Facts, is_so: impl Fn(&Descriptors) -> bool) -> Option<(&Program, Descriptors)> {
+    envoys(facts).find_map(|envoy| Some((envoy, envoy.descriptors.filter(&is_so)?)))
 }
 
 fn envoys(facts: &Facts) -> impl Iterator<Item = &Program> {

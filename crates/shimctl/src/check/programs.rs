@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::facts::Program;
+use super::facts::{Descriptors, Program};
 use crate::process::{ProcessTable, program_name};
 
 /// A listening socket's state in `/proc/net/tcp`.
@@ -22,7 +22,7 @@ pub(crate) fn running(table: &ProcessTable, names: &[&str]) -> io::Result<Vec<Pr
         let is_here = fs::read_link(table.file(pid, "ns/net")).is_ok_and(|namespace| namespace == here);
         let status = fs::read_to_string(table.file(pid, "status")).ok().filter(|_| is_here)?;
         let (uid, capabilities) = rights(&status)?;
-        Some(Program { name: (*name).to_owned(), pid, uid, capabilities })
+        Some(Program { name: (*name).to_owned(), pid, uid, capabilities, descriptors: descriptors(table, pid) })
     };
     Ok(table.pids()?.into_iter().filter_map(program).collect())
 }
@@ -48,6 +48,21 @@ pub(crate) fn listener_on(table: &ProcessTable, port: u16) -> Option<(String, u3
     let pid = table.pids().ok()?.into_iter().find(holds).filter(|_| !links.is_empty())?;
     let exe = fs::read_link(table.file(pid, "exe")).ok()?;
     Some((String::from_utf8_lossy(program_name(&exe)).into_owned(), pid))
+}
+
+fn descriptors(table: &ProcessTable, pid: u32) -> Option<Descriptors> {
+    let open = fs::read_dir(table.file(pid, "fd")).ok()?.count() as u64;
+    let max = most_open_files(&fs::read_to_string(table.file(pid, "limits")).ok()?)?;
+    Some(Descriptors { open, max })
+}
+
+/// The soft limit of open files out of `/proc/PID/limits` (proc(5)).
+fn most_open_files(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    match line.split_whitespace().next()? {
+        "unlimited" => Some(u64::MAX),
+        number => number.parse().ok(),
+    }
 }
 
 /// Effective uid and capabilities out of `/proc/PID/status` (proc(5)).
@@ -90,6 +105,17 @@ mod tests {
         let status = "Name:\tenvoy\nUid:\t1\t101\t1\t1\nCapPrm:\t0000000000000001\nCapEff:\t0000000000000400\n";
         assert_eq!(rights(status), Some((101, 0x400)));
         assert_eq!(rights("Name:\tenvoy\n"), None);
+    }
+
+    #[test]
+    fn open_files_and_their_limit_are_counted() {
+        let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                      Max open files            1024                 4096                 files     \n";
+        assert_eq!(most_open_files(limits), Some(1024));
+        assert_eq!(most_open_files("Max open files  unlimited  unlimited  files"), Some(u64::MAX));
+        assert_eq!(most_open_files("Max processes  1  1"), None);
+        let own = descriptors(&ProcessTable::default(), std::process::id()).unwrap();
+        assert!(own.open >= 3 && own.max >= own.open, "{own:?}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 use admin_api::{Envoy, Host, Nack};
 
-use super::super::facts::{DockerSettings, Found, Kernel, Program};
+use super::super::facts::{Descriptors, DockerSettings, Found, Kernel, Program};
 use super::*;
 use crate::show_ports::tests::port;
 
@@ -38,7 +38,8 @@ fn healthy() -> Facts {
 }
 
 fn program(name: &str, uid: u32) -> Program {
-    Program { name: name.to_owned(), pid: 7, uid, capabilities: 0x400 }
+    let descriptors = Some(Descriptors { open: 50, max: 1 << 20 });
+    Program { name: name.to_owned(), pid: 7, uid, capabilities: 0x400, descriptors }
 }
 
 fn host(name: &str, status: &str) -> Host {
@@ -239,6 +240,16 @@ fn an_envoy_that_is_older_than_those_tested_is_a_hint() {
     for new in ["1.40.0", "2.0.0-dev", "unknown"] {
         assert!(!of(new).1.contains("envoy-version"), "{new}");
     }
+}
+
+#[test]
+fn an_envoy_that_is_short_of_file_descriptors_is_a_problem_and_one_with_few_a_hint() {
+    let of =
+        |open: u64, max: u64| move |facts: &mut Facts| facts.programs[1].descriptors = Some(Descriptors { open, max });
+    assert_found("envoy-descriptors", &["49152 of its 65536", "LimitNOFILE"], of(49_152, 65_536));
+    let (checks, text) = found(of(50, 1024));
+    assert!(checks.is_empty() && text.contains("room for some 512 connections"), "{text}");
+    assert!(!found(of(49_151, 65_536)).1.contains("envoy-descriptors"));
 }
 
 #[test]
