@@ -56,14 +56,18 @@ impl Counts {
         ];
         let more = descriptors.iter().filter(|(_, now, then, slack)| *now > then + slack);
         wrong.extend(more.map(|(who, now, then, _)| format!("{when}: {who} {now} descriptors, not {then}")));
+        wrong.extend(self.grown_from(before).map(|what| format!("{when}: {what}")));
+        wrong
+    }
+
+    fn grown_from(&self, before: &Self) -> impl Iterator<Item = String> {
         let memory = [
             ("registrar", self.registrar_kb, before.registrar_kb),
             ("Envoy", self.envoy_kb, before.envoy_kb),
             ("shims", self.shims_kb, before.shims_kb),
         ];
-        let grown = memory.iter().filter(|(_, now, then)| *now > then * GROWTH + SLACK_KB);
-        wrong.extend(grown.map(|(who, now, then)| format!("{when}: {who} has {now} kB, not {then}")));
-        wrong
+        let grown = memory.into_iter().filter(|(_, now, then)| *now > then * GROWTH + SLACK_KB);
+        grown.map(|(who, now, then)| format!("{who} has {now} kB, not {then}"))
     }
 
     /// What is left although all containers are gone.
@@ -78,6 +82,7 @@ impl Counts {
         if self.descriptors > empty.descriptors + SLACK_DESCRIPTORS {
             wrong.push(format!("the registrar has {} descriptors, not {}", self.descriptors, empty.descriptors));
         }
+        wrong.extend(self.grown_from(empty));
         wrong
     }
 }

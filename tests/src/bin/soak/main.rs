@@ -7,6 +7,7 @@ mod faults;
 mod leftovers;
 mod witness;
 
+use std::fmt;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -77,7 +78,7 @@ fn soak(duration: Duration, dice: &mut Dice) -> Vec<String> {
     let (start, full) = (Instant::now(), Counts::of(&host));
     println!("{:>7}  {:<34} {:>8} {:>7} {:>5} {:>8}  {full}", "", "", "answered", "refused", "lost", "gap");
     let mut complaints = Vec::new();
-    let mut rounds = 0;
+    let mut totals = Totals::default();
     while start.elapsed() < duration {
         let fault = &FAULTS[dice.roll(FAULTS.len())];
         let victim = &faults::VICTIMS[dice.roll(faults::VICTIMS.len())];
@@ -86,15 +87,52 @@ fn soak(duration: Duration, dice: &mut Dice) -> Vec<String> {
         print_round(start.elapsed(), &format!("{} ({})", fault.name, victim.name), &outcomes, &now);
         complaints.extend(judge(fault, &outcomes));
         complaints.extend(now.beyond(&full, fault.name));
-        rounds += 1;
+        totals.add(fault, &outcomes);
     }
     host.docker(&["rm", "-f", "steady"]);
     faults::VICTIMS.iter().for_each(|victim| drop(host.docker(&["rm", "-f", victim.name])));
     std::thread::sleep(Duration::from_secs(6));
     let end = Counts::of(&host);
-    println!("after {rounds} faults, and all containers removed: {end}; before there were any: {empty}");
+    println!("{totals}");
+    println!("all containers removed: {end}; before there were any: {empty}");
     complaints.extend(end.left_of(&empty));
     complaints
+}
+
+/// What became of all connections, but for those of faults in which Docker itself refuses some.
+#[derive(Debug, Default)]
+struct Totals {
+    faults: u32,
+    others: u32,
+    answered: u64,
+    refused: u64,
+    lost: u64,
+    longest_gap: Duration,
+}
+
+impl Totals {
+    fn add(&mut self, fault: &Fault, outcomes: &Outcomes) {
+        self.faults += 1;
+        if fault.may_refuse {
+            self.others += 1;
+            return;
+        }
+        self.answered += outcomes.ok;
+        self.refused += outcomes.refused;
+        self.lost += outcomes.failed() - outcomes.refused;
+        self.longest_gap = self.longest_gap.max(outcomes.longest_gap);
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { faults, others, answered, refused, lost, longest_gap } = self;
+        write!(
+            to,
+            "{faults} faults; but for {others} restarts of dockerd: {answered} answered, {refused} refused, {lost} lost, \
+             nobody answered for {longest_gap:.2?} at most"
+        )
+    }
 }
 
 fn under_load(host: &Host, fault: &Fault, victim: &faults::Victim, milliseconds: u64) -> Outcomes {
