@@ -365,11 +365,14 @@ impl Host {
         let is_away = self.streams.is_empty();
         let standing = |port: &_| {
             let name = names::port_listener(port);
-            match (hub.is_released(ResourceType::Listener, &name), hub.is_new(ResourceType::Listener, &name)) {
-                _ if is_away => Standing::Away,
-                (true, _) => Standing::Free,
-                (false, true) => Standing::New,
-                (false, false) => Standing::Taken,
+            if is_away {
+                Standing::Away
+            } else if hub.is_released(ResourceType::Listener, &name) {
+                Standing::Free
+            } else if hub.is_new(ResourceType::Listener, &name) {
+                Standing::New
+            } else {
+                Standing::Taken
             }
         };
         let end = |port: &_, shims_inode| ended_ports::end(port, envoy_uid, Some(shims_inode));

@@ -65,8 +65,9 @@ impl Releases {
 
     /// The shims whose port is free now; they no longer wait.
     ///
-    /// `standing` is what Envoy has said. `end` ends its sockets, which are all but the shim's own
-    /// (whose inode it is given), and yields their number; it is asked only for ports that were waited for long enough.
+    /// `standing` is what Envoy has said. `end` ends its sockets, which are all but the shim's own (whose inode it is
+    /// given), and yields their number; it is asked only for ports that were waited for long enough, or whose Envoy is
+    /// away.
     pub(crate) fn take_finished(
         &mut self,
         now: Instant,
@@ -148,15 +149,10 @@ mod tests {
     fn who_is_free_of_envoy_is_told_once() {
         let now = Instant::now();
         let mut releases = both_wait(now);
+        let first_is_free = |of: &PublishedPort| if *of == port(1) { Standing::Free } else { TAKEN };
         assert_eq!(releases.take_finished(now, |_| TAKEN, not_yet), vec![]);
-        assert_eq!(
-            releases.take_finished(now, |free| if *free == port(1) { Standing::Free } else { TAKEN }, not_yet),
-            vec![FIRST]
-        );
-        assert_eq!(
-            releases.take_finished(now, |free| if *free == port(1) { Standing::Free } else { TAKEN }, not_yet),
-            vec![]
-        );
+        assert_eq!(releases.take_finished(now, first_is_free, not_yet), vec![FIRST]);
+        assert_eq!(releases.take_finished(now, first_is_free, not_yet), vec![]);
         assert_eq!(releases.next_timeout(), Some(now + PATIENCE), "the other waits");
         releases.forget(SECOND);
         assert_eq!(releases.next_timeout(), None);

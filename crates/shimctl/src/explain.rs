@@ -147,12 +147,9 @@ fn whose(port: &Port) -> String {
     let Some(container) = &port.container_name else {
         return format!("It leads to port {number} of a container that the registrar has not found yet.");
     };
-    let service = port.service_name.as_deref().unwrap_or_default();
-    let environment = match port.environment_name.as_deref() {
-        None | Some("") => String::new(),
-        Some(environment) => format!(" in the environment {environment}"),
-    };
-    format!("It leads to port {number} of the container {container}, which is the service {service}{environment}.")
+    let environment = port.environment_name.as_deref().unwrap_or_default();
+    let service = full_name(port.service_name.as_deref().unwrap_or_default(), environment);
+    format!("It leads to port {number} of the container {container}, which is the service {service}.")
 }
 
 fn who_answers(port: &Port) -> String {
@@ -229,21 +226,21 @@ fn of_service_without_its_port(service: &Service, port: u16, holder: &Service) -
     let sentence = format!(
         "Nothing comes to it at this port: connections to a service address at port {port} go to the service {}, which \
          claims it as well and comes first by name.",
-        full_name(holder)
+        full_name(&holder.service_name, &holder.environment_name)
     );
     let problem = service.problem.as_ref().map(|problem| format!("Problem: {problem}."));
     Explanation { subject: service_at(service, port), sentences: std::iter::once(sentence).chain(problem).collect() }
 }
 
-fn full_name(service: &Service) -> String {
-    match service.environment_name.as_str() {
-        "" => service.service_name.clone(),
-        environment => format!("{} in the environment {environment}", service.service_name),
+fn full_name(service: &str, environment: &str) -> String {
+    match environment {
+        "" => service.to_owned(),
+        environment => format!("{service} in the environment {environment}"),
     }
 }
 
 fn service_at(service: &Service, port: u16) -> String {
-    format!("service {}, service port {port}", full_name(service))
+    format!("service {}, service port {port}", full_name(&service.service_name, &service.environment_name))
 }
 
 fn of_service(service: &Service, port: u16, envoy: &Envoy) -> Explanation {
