@@ -56,8 +56,16 @@ pub(crate) enum Event {
 /// What a shim's connection brought.
 #[derive(Debug)]
 pub(crate) enum ShimEvent {
-    Register { register: Register, pid: u32, replies: mpsc::Sender<FromRegistrar> },
+    Register {
+        register: Register,
+        pid: u32,
+        replies: mpsc::Sender<FromRegistrar>,
+    },
     Release,
+    /// What the shim saw in the bytes that it forwarded: a code of the crate `evidence`.
+    Seen {
+        finding: u8,
+    },
     Gone,
 }
 

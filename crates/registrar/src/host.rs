@@ -158,6 +158,7 @@ impl Host {
                 };
                 self.releases.begin(id, registration.published, registration.socket_inode, since);
             }
+            ShimEvent::Seen { finding } => debug!(?id, finding, "a shim saw something in its port's bytes"),
             ShimEvent::Gone => {
                 self.catalog.unregister(id);
                 self.releases.forget(id);

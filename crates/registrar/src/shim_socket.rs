@@ -135,6 +135,7 @@ fn event_of(message: FromShim, pid: u32, replies: &mpsc::Sender<FromRegistrar>) 
         }
         FromShim::Register(register) => Ok(ShimEvent::Register { register, pid, replies: replies.clone() }),
         FromShim::Release => Ok(ShimEvent::Release),
+        FromShim::Seen { finding } => Ok(ShimEvent::Seen { finding }),
     }
 }
 

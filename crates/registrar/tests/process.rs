@@ -66,6 +66,7 @@ fn register(port: u16) -> FromShim {
         problem: String::new(),
         shareable: true,
         socket_inode: 0,
+        observes: false,
     })
 }
 

@@ -128,6 +128,11 @@ impl<'a> FieldReader<'a> {
         self.array(field).map(u8::from_be_bytes)
     }
 
+    /// A field that messages of earlier releases end without; `absent` stands for it then.
+    pub(crate) fn u8_or(&mut self, absent: u8, field: &'static str) -> Result<u8, DecodeError> {
+        if self.rest.is_empty() { Ok(absent) } else { self.u8(field) }
+    }
+
     pub(crate) fn u16(&mut self, field: &'static str) -> Result<u16, DecodeError> {
         self.array(field).map(u16::from_be_bytes)
     }

@@ -9,7 +9,10 @@
 //!    │ ◀─────────────── Register ─ │  again at any time: "announce again"
 //!    │ ── Registered | Rejected ─▶ │
 //!    │            …                │  the registration lives as long as the connection
-//!    │ ── Steer ────────────────▶ │  Envoy takes no connections, or does again
+//!    │ ── Steer ─────────────────▶ │  Envoy takes no connections, or does again
+//!    │ ── Bypass(clients) ───────▶ │  these clients' connections stay with the shim
+//!    │ ── Observe ───────────────▶ │  look at the first bytes of connections
+//!    │ ◀───────── Seen(finding) ─ │  what they showed
 //!    │ ◀──────────────── Release ─ │  dockerd told the shim to stop
 //!    │ ── Released ──────────────▶ │  Envoy has let go of the port
 //! ```
@@ -27,7 +30,7 @@ pub mod frame;
 pub mod message;
 
 pub use frame::{DecodeError, Decoder, FRAME_MAX_LENGTH, Message};
-pub use message::{FromRegistrar, FromShim, Register};
+pub use message::{BYPASS_MAX, FromRegistrar, FromShim, Register};
 
 /// The version of the protocol that this crate speaks.
 pub const VERSION: u16 = 1;

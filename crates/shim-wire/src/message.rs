@@ -11,8 +11,14 @@ const REGISTER: u8 = 2;
 const REGISTERED: u8 = 3;
 const RELEASE: u8 = 4;
 const REJECTED: u8 = 5;
+const SEEN: u8 = 6;
 const RELEASED: u8 = 7;
 const STEER: u8 = 9;
+const OBSERVE: u8 = 11;
+const BYPASS: u8 = 13;
+
+/// The most clients in one [`FromRegistrar::Bypass`]. In IPv6 they take 1,088 bytes, about half of a frame.
+pub const BYPASS_MAX: usize = 64;
 
 /// What a shim says of itself. The process id is not in it: the kernel tells the registrar.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +37,9 @@ pub struct Register {
     /// The inode of the listening socket, which tells it from Envoy's in the kernel's answers; 0 where there is
     /// none.
     pub socket_inode: u32,
+    /// Whether this shim understands [`FromRegistrar::Observe`] and [`FromRegistrar::Bypass`]. Shims of the first
+    /// release don't send this field, and it reads as false.
+    pub observes: bool,
 }
 
 /// From the shim to the registrar.
@@ -40,6 +49,12 @@ pub enum FromShim {
     Register(Register),
     /// dockerd told the shim to stop: Envoy is to let go of the port.
     Release,
+    /// What the shim saw in the bytes that it forwarded, sent only while [`FromRegistrar::Observe`] is on.
+    Seen {
+        /// The code of a finding. The crate `evidence` says what each code means; the registrar ignores codes that it
+        /// doesn't know.
+        finding: u8,
+    },
 }
 
 /// From the registrar to the shim.
@@ -65,6 +80,18 @@ pub enum FromRegistrar {
     Steer {
         /// Envoy, while it listens; otherwise the shim, because Envoy takes none.
         to_envoy: bool,
+    },
+    /// Whether the shim is to look at the first bytes of the connections that it forwards. Off on a new connection
+    /// to the registrar.
+    Observe {
+        /// On or off.
+        observes: bool,
+    },
+    /// The clients whose new connections the shim takes itself, while all others go where [`Self::Steer`] says.
+    /// Replaces the former list. Empty on a new connection to the registrar.
+    Bypass {
+        /// At most [`BYPASS_MAX`] addresses; further ones are not sent.
+        clients: Vec<IpAddr>,
     },
 }
 
@@ -97,6 +124,20 @@ fn read_socket_address(
     }
 }
 
+fn read_clients(fields: &mut FieldReader<'_>) -> Result<Vec<IpAddr>, DecodeError> {
+    let count = usize::from(fields.u8("number of clients")?);
+    if count > BYPASS_MAX {
+        return Err(fields.invalid("number of clients"));
+    }
+    (0..count).map(|_| fields.address("client")).collect()
+}
+
+fn write_clients(clients: &[IpAddr], out: FieldWriter<'_>) {
+    let clients = &clients[..clients.len().min(BYPASS_MAX)];
+    let count = u8::try_from(clients.len()).expect("BYPASS_MAX fits a byte");
+    clients.iter().fold(out.u8(count), |out, client| out.address(*client)).finish();
+}
+
 impl Register {
     fn read(fields: &mut FieldReader<'_>) -> Result<Self, DecodeError> {
         let version = fields.u16("version")?;
@@ -110,6 +151,7 @@ impl Register {
             shareable: fields.u8("shareable")? != 0,
             socket_inode: fields.u32("socket inode")?,
             problem: fields.text("problem")?,
+            observes: fields.u8_or(0, "observes")? != 0,
         })
     }
 
@@ -124,6 +166,7 @@ impl Register {
             .u8(u8::from(self.shareable))
             .u32(self.socket_inode)
             .text(&self.problem)
+            .u8(u8::from(self.observes))
             .finish();
     }
 }
@@ -133,6 +176,7 @@ impl Message for FromShim {
         match fields.kind() {
             REGISTER => Register::read(fields).map(|register| Some(Self::Register(register))),
             RELEASE => Ok(Some(Self::Release)),
+            SEEN => Ok(Some(Self::Seen { finding: fields.u8("finding")? })),
             _ => Ok(None),
         }
     }
@@ -141,6 +185,7 @@ impl Message for FromShim {
         match self {
             Self::Register(register) => register.encode(out),
             Self::Release => FieldWriter::new(RELEASE, out).finish(),
+            Self::Seen { finding } => FieldWriter::new(SEEN, out).u8(*finding).finish(),
         }
     }
 }
@@ -153,6 +198,8 @@ impl Message for FromRegistrar {
             REJECTED => Self::Rejected { reason: fields.text("reason")? },
             RELEASED => Self::Released,
             STEER => Self::Steer { to_envoy: fields.u8("to envoy")? != 0 },
+            OBSERVE => Self::Observe { observes: fields.u8("observes")? != 0 },
+            BYPASS => Self::Bypass { clients: read_clients(fields)? },
             _ => return Ok(None),
         }))
     }
@@ -164,6 +211,8 @@ impl Message for FromRegistrar {
             Self::Rejected { reason } => FieldWriter::new(REJECTED, out).text(reason).finish(),
             Self::Released => FieldWriter::new(RELEASED, out).finish(),
             Self::Steer { to_envoy } => FieldWriter::new(STEER, out).u8(u8::from(*to_envoy)).finish(),
+            Self::Observe { observes } => FieldWriter::new(OBSERVE, out).u8(u8::from(*observes)).finish(),
+            Self::Bypass { clients } => write_clients(clients, FieldWriter::new(BYPASS, out)),
         }
     }
 }

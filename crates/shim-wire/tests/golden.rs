@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fmt::Debug;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use model::{Protocol, PublishedPort};
 use shim_wire::{Decoder, FromRegistrar, FromShim, Message, Register};
@@ -18,9 +18,22 @@ fn unhex(text: &str) -> Vec<u8> {
     (0..digits.len()).step_by(2).map(|i| u8::from_str_radix(&digits[i..i + 2], 16).unwrap()).collect()
 }
 
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name).with_extension("hex")
+}
+
+/// Today's code reads the bytes in the file as this message.
+fn check_read<M: Message + Debug + PartialEq>(name: &str, message: M) {
+    let path = path(name);
+    let golden = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut decoder = Decoder::default();
+    decoder.push(&unhex(&golden));
+    assert_eq!(decoder.next_message(), Ok(Some(message)), "{name}");
+}
+
 /// Today's code writes the bytes in the file, and reads them as the same message.
 fn check<M: Message + Debug + PartialEq>(name: &str, message: M) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name).with_extension("hex");
+    let path = path(name);
     let mut encoded = Vec::new();
     message.encode(&mut encoded);
     if std::env::var_os("BLESS").is_some() && !path.exists() {
@@ -28,10 +41,7 @@ fn check<M: Message + Debug + PartialEq>(name: &str, message: M) {
     }
     let golden = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     assert_eq!(hex(&encoded), golden.trim(), "{name}: a released message may not change");
-
-    let mut decoder = Decoder::default();
-    decoder.push(&unhex(&golden));
-    assert_eq!(decoder.next_message(), Ok(Some(message)), "{name}");
+    check_read(name, message);
 }
 
 fn register(address: &str, container: &str, protocol: Protocol) -> Register {
@@ -42,6 +52,7 @@ fn register(address: &str, container: &str, protocol: Protocol) -> Register {
         problem: String::new(),
         shareable: protocol == Protocol::Tcp,
         socket_inode: 0x1234_5678,
+        observes: false,
     }
 }
 
@@ -52,10 +63,21 @@ fn the_released_bytes_of_every_message_stay() {
     check("v1_rejected", FromRegistrar::Rejected { reason: "no".to_owned() });
     check("v1_released", FromRegistrar::Released);
     check("v1_steer", FromRegistrar::Steer { to_envoy: true });
-    check("v1_register_tcp4", FromShim::Register(register("0.0.0.0", "172.17.0.2:80", Protocol::Tcp)));
-    check("v1_register_udp6", FromShim::Register(register("::", "[fd00::2]:53", Protocol::Udp)));
+    check("v1_observe", FromRegistrar::Observe { observes: true });
+    let clients = vec!["192.0.2.7".parse().unwrap(), "2001:db8::7".parse().unwrap()];
+    check("v1_bypass", FromRegistrar::Bypass { clients });
+    check("v1_release", FromShim::Release);
+    check("v1_seen", FromShim::Seen { finding: 1 });
+    let register = register("0.0.0.0", "172.17.0.2:80", Protocol::Tcp);
+    check("v1_register_observes", FromShim::Register(Register { observes: true, ..register }));
+}
+
+/// Shims that run already send these.
+#[test]
+fn registrations_without_the_latest_fields_are_still_read() {
+    check_read("v1_register_tcp4", FromShim::Register(register("0.0.0.0", "172.17.0.2:80", Protocol::Tcp)));
+    check_read("v1_register_udp6", FromShim::Register(register("::", "[fd00::2]:53", Protocol::Udp)));
     let problem = "unknown flag -shiny".to_owned();
     let with_problem = Register { problem, ..register("192.0.2.1", "172.17.0.2:80", Protocol::Sctp) };
-    check("v1_register_problem", FromShim::Register(with_problem));
-    check("v1_release", FromShim::Release);
+    check_read("v1_register_problem", FromShim::Register(with_problem));
 }

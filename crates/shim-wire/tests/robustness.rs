@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::net::IpAddr;
+
 use model::{Protocol, PublishedPort};
 use proptest::prelude::*;
-use shim_wire::{DecodeError, Decoder, FRAME_MAX_LENGTH, FromRegistrar, FromShim, Message, Register};
+use shim_wire::{BYPASS_MAX, DecodeError, Decoder, FRAME_MAX_LENGTH, FromRegistrar, FromShim, Message, Register};
 
 fn encoded(message: &impl Message) -> Vec<u8> {
     let mut out = Vec::new();
@@ -57,19 +59,35 @@ fn a_port_of_zero_is_refused() {
         problem: String::new(),
         shareable: true,
         socket_inode: 0,
+        observes: false,
     };
     let mut decoder = Decoder::<FromShim>::default();
     decoder.push(&encoded(&FromShim::Register(register)));
     assert_eq!(decoder.next_message(), Err(DecodeError::Invalid { kind: 2, field: "host port" }));
 }
 
+#[test]
+fn a_list_of_bypassed_clients_is_bounded_on_both_sides() {
+    let clients: Vec<IpAddr> =
+        (0..=u16::try_from(BYPASS_MAX).unwrap()).map(|i| [1, i, 0, 0, 0, 0, 0, 0].into()).collect();
+    let bytes = encoded(&FromRegistrar::Bypass { clients: clients.clone() });
+    assert_eq!(all_of(&bytes), Ok(vec![FromRegistrar::Bypass { clients: clients[..BYPASS_MAX].to_vec() }]));
+
+    let mut too_many = bytes;
+    too_many[3] += 1;
+    assert_eq!(all_of(&too_many), Err(DecodeError::Invalid { kind: 13, field: "number of clients" }));
+    assert_eq!(all_of(&[0, 4, 13, 1, 4, 127]), Err(DecodeError::Truncated { kind: 13, field: "client" }));
+    assert_eq!(all_of(&[0, 3, 13, 1, 5]), Err(DecodeError::Invalid { kind: 13, field: "client" }));
+}
+
 proptest! {
     #[test]
     fn any_register_arrives_as_sent_in_pieces_of_any_size(
-        address: std::net::IpAddr,
-        container: std::net::IpAddr,
+        address: IpAddr,
+        container: IpAddr,
         ports in (1u16.., 1u16..),
         problem in ".{0,200}",
+        observes: bool,
         piece in 1usize..50,
     ) {
         let sent = FromShim::Register(Register {
@@ -79,6 +97,7 @@ proptest! {
             problem,
             shareable: false,
             socket_inode: 7,
+            observes,
         });
         let mut decoder: Decoder<FromShim> = Decoder::default();
         let mut received = Vec::new();

@@ -167,6 +167,7 @@ impl Registration {
             problem,
             shareable: self.steerable,
             socket_inode: self.socket_inode,
+            observes: false,
         }
     }
 }
@@ -202,6 +203,7 @@ mod tests {
             problem: problem.to_owned(),
             shareable,
             socket_inode: INODE,
+            observes: false,
         })
     }
 
