@@ -99,6 +99,7 @@ fn a_claim_of_a_port_by_something_that_is_no_shim_does_not_take_it_from_the_shim
         problem: String::new(),
         shareable: true,
         socket_inode: 0,
+        observes: false,
     };
     let mut bytes = Vec::new();
     shim_wire::FromShim::Register(register).encode(&mut bytes);

@@ -152,6 +152,7 @@ fn claim_of_port(port: u16) -> Vec<u8> {
         problem: String::new(),
         shareable: true,
         socket_inode: 0,
+        observes: false,
     };
     shim_wire::FromShim::Register(register).encode(&mut bytes);
     bytes
