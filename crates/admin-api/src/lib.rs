@@ -9,6 +9,7 @@
 //! | `GET /api/v1/envoy` | [`Envoy`] |
 //! | `GET /api/v1/services` | array of [`Service`] |
 //! | `GET /api/v1/hosts` | array of [`Host`] |
+//! | `GET /api/v1/gossip` | [`gossip::Gossip`]: this host's part in the gossip, with its seeds |
 //! | `GET /api/v1/watch` | an endless stream of [`watch::WatchEvent`]s |
 //! | `GET /metrics` | the registrar's own numbers, for Prometheus |
 //! | `GET /readyz` | [`Readiness`], 200 or 503 |
@@ -29,6 +30,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub mod gossip;
 pub mod watch;
 
 /// The read API's address unless configured otherwise.

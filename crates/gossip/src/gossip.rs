@@ -29,7 +29,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 pub use self::orders::{ORDER_MAX, OrderError};
-pub use self::view::{HostView, Problem};
+pub use self::view::{HostView, Part, Problem};
 use crate::addresses::AddressRules;
 use crate::catalogue::Catalogue;
 use crate::config::Config;
@@ -43,12 +43,13 @@ use crate::output::{Output, ProbeId, StreamId};
 use crate::own::{LeftOut, OwnRecord};
 use crate::refusal::{Counters, Refusal};
 use crate::replay::{ReplayWindows, Replayed};
+use crate::seeds::Seeds;
 use crate::timers::{Due, Timers, Wake};
 use crate::wire::Reader;
 use greeting::Clash;
 use joining::Phase;
 use spreading::Fetch;
-use streams::Session;
+use streams::{Session, StreamEnd};
 
 /// One host's part in the gossip, without sockets, clock or randomness of its own.
 ///
@@ -100,7 +101,7 @@ pub struct Gossip {
     left_out: Vec<LeftOut>,
     catalogue: Catalogue,
     hosts: Hosts,
-    seeds: Vec<SocketAddr>,
+    seeds: Seeds,
     sessions: BTreeMap<StreamId, Session>,
     probes: BTreeMap<ProbeId, HostName>,
     fetches: BTreeMap<HostName, Fetch>,
@@ -147,7 +148,7 @@ impl Gossip {
             left_out: Vec::new(),
             catalogue: Catalogue::default(),
             hosts: Hosts::default(),
-            seeds: Vec::new(),
+            seeds: Seeds::default(),
             sessions: BTreeMap::new(),
             probes: BTreeMap::new(),
             fetches: BTreeMap::new(),
@@ -232,7 +233,7 @@ impl Gossip {
             Wake::Leave => self.continue_leaving(now),
             Wake::Fetch(host) => self.fetch(now, host),
             Wake::Check(host) => self.check(now, host),
-            Wake::Stream(stream) => self.end_stream(now, stream, false),
+            Wake::Stream(stream) => self.end_stream(now, stream, StreamEnd::TimedOut),
         }
     }
 

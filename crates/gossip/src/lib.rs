@@ -68,6 +68,7 @@ mod own;
 mod record_wire;
 mod refusal;
 mod replay;
+mod seeds;
 mod settings;
 mod timers;
 mod wire;
@@ -78,17 +79,18 @@ pub use addresses::{AddressRules, Disbelief};
 pub use cluster::{ClusterName, NotAClusterName};
 pub use config::Config;
 pub use envelope::{DATAGRAM_MAX, VERSION};
-pub use gossip::{Gossip, HostView, ORDER_MAX, OrderError, Problem};
+pub use gossip::{Gossip, HostView, ORDER_MAX, OrderError, Part, Problem};
 pub use hosts::HostStatus;
 pub use key_ring::{KEY_LENGTH, KEYS_MAX, KeyRing, KeyRingError, generate_key};
 pub use order::{Answer, Order, REASON_MAX_LENGTH};
-pub use output::{OrderId, Output, ProbeId, StreamId};
+pub use output::{OpenFailure, OrderId, Output, ProbeId, StreamId};
 pub use own::LeftOut;
 /// The generator that [`Gossip`] draws nonces and ephemeral keys from: cryptographically strong, and to be
 /// seeded by the operating system.
 pub use rand::rngs::StdRng;
 pub use record_wire::RECORD_MAX_LENGTH;
 pub use refusal::{Counters, Refusal};
+pub use seeds::{SeedOutcome, SeedView};
 
 /// The most hosts of a cluster, this one included. Further ones are not taken in.
 pub const HOSTS_MAX: usize = 10_000;

@@ -27,6 +27,17 @@ pub struct ProbeId(pub(crate) u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OrderId(pub(crate) StreamId);
 
+/// Why a stream could not be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OpenFailure {
+    /// The machine is there, and nobody listens at the port.
+    Refused,
+    /// Nothing answered within [`crate::CONNECT_TIMEOUT`].
+    TimedOut,
+    /// There is no way there, or the system would not try.
+    Unreachable,
+}
+
 /// Something that the driver is to do. See [`crate::Gossip`] for the flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
@@ -38,7 +49,7 @@ pub enum Output {
         bytes: Vec<u8>,
     },
     /// Connect by TCP, and give up after [`crate::CONNECT_TIMEOUT`]. Then call
-    /// [`crate::Gossip::handle_stream_opened`] or [`crate::Gossip::handle_stream_closed`].
+    /// [`crate::Gossip::handle_stream_opened`] or [`crate::Gossip::handle_stream_failed`].
     OpenStream {
         /// By which the stream is known from now on.
         stream: StreamId,

@@ -7,6 +7,7 @@
 //!                                                     └────────▶ ServicePorts ◀────┘
 //! ```
 
+mod gossip_report;
 mod told;
 
 use std::collections::{BTreeMap, HashSet};
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 use catalog::{
     ListedContainer, OwnHost, OwnInstance, OwnInstances, ServicePortChange, ServicePorts, ServiceRow, StaticInstance,
 };
-use gossip::{Answer, Gossip, HostStatus, Order, Output};
+use gossip::{Answer, ClusterName, Gossip, HostStatus, Order, Output};
 use health::{Outcome, ProbeId};
 use model::{ContainerId, HostName, InstanceId, InstanceKey, Status};
 use tokio::sync::mpsc;
@@ -30,6 +31,7 @@ use crate::host::unix_ms;
 use crate::host_addresses;
 use crate::lost_host::LostHosts;
 use crate::probe;
+use crate::seed_names::SeedLookup;
 use crate::static_services::StaticList;
 use crate::watch::Audience;
 
@@ -65,7 +67,9 @@ pub(crate) struct Cluster {
     world_was_known: bool,
     /// How many passed, and how many failed.
     checks: (u64, u64),
-    has_seeds: bool,
+    cluster_name: ClusterName,
+    /// What the names of the seeds led to.
+    seeds: Vec<SeedLookup>,
     envoy_uid: u32,
     has_left: bool,
 }
@@ -76,8 +80,10 @@ pub(crate) struct Start {
     pub(crate) drains: Drains,
     /// Static services will be told of.
     pub(crate) awaits_statics: bool,
-    /// There are others to be heard.
-    pub(crate) has_seeds: bool,
+    /// Which cluster this host is of.
+    pub(crate) cluster_name: ClusterName,
+    /// Others to be heard: `HOST:PORT` each.
+    pub(crate) seeds: Vec<String>,
     /// Who Envoy runs as.
     pub(crate) envoy_uid: u32,
 }
@@ -108,6 +114,7 @@ impl Cluster {
             may_announce: false,
             gossip,
             events,
+            cluster_name: start.cluster_name,
             drains: start.drains,
             disbelieved: Disbelieved::default(),
             lost_hosts: LostHosts::default(),
@@ -116,7 +123,7 @@ impl Cluster {
             listener_problems: BTreeMap::new(),
             awaits_statics: start.awaits_statics,
             world_was_known: false,
-            has_seeds: start.has_seeds,
+            seeds: start.seeds.into_iter().map(SeedLookup::unknown).collect(),
             envoy_uid: start.envoy_uid,
             checks: (0, 0),
             has_left: false,
@@ -214,12 +221,18 @@ impl Cluster {
                 gossip.handle_stream_opened(now, id);
             }
             GossipEvent::Data(id, bytes) => gossip.handle_stream_data(now, id, &bytes),
+            GossipEvent::NotOpened(id, why) => gossip.handle_stream_failed(now, id, why),
             GossipEvent::Closed(id) => {
                 net.forget(id);
                 gossip.handle_stream_closed(now, id);
             }
             GossipEvent::Probed(probe, reachable) => gossip.handle_probe_result(now, probe, reachable),
-            GossipEvent::Seeds(addresses) => gossip.set_seeds(now, addresses),
+            GossipEvent::Seed(number, lookup) => {
+                if let Some(seed) = self.seeds.get_mut(number) {
+                    *seed = lookup;
+                }
+                gossip.set_seeds(now, self.seeds.iter().flat_map(|seed| seed.addresses.iter().copied()).collect());
+            }
         }
     }
 
@@ -341,7 +354,7 @@ impl Cluster {
 
     /// Whether there are others to be heard, and not all is known that they know.
     pub(crate) fn waits_for_seeds(&self) -> bool {
-        self.has_seeds && self.gossip.as_ref().is_some_and(|(gossip, _)| !gossip.is_settled())
+        !self.seeds.is_empty() && self.gossip.as_ref().is_some_and(|(gossip, _)| !gossip.is_settled())
     }
 
     /// Begins to leave the cluster; [`Self::has_left`] says when that is done.
@@ -377,8 +390,7 @@ impl Cluster {
             address: view.address.map(|address| address.ip()),
             status: status_word(view.status).to_owned(),
             instances: view.instances.len(),
-            // By one origin, so that the same moment is always the same number.
-            since: view.since.map_or(0, |since| unix_ms(self.started_at + since.duration_since(self.started))),
+            since: view.since.map_or(0, |since| self.in_unix_ms(since)),
             problem: disbelieved::in_words(&view.disbelieved),
         });
         let mut hosts: Vec<_> = std::iter::once(own).chain(others).collect();

@@ -86,6 +86,7 @@ pub(crate) enum Query {
     Readiness(oneshot::Sender<Waiting>),
     Services(oneshot::Sender<Vec<ServiceRow>>),
     Hosts(oneshot::Sender<Vec<admin_api::Host>>),
+    Gossip(oneshot::Sender<admin_api::gossip::Gossip>),
     View(oneshot::Sender<View>),
     Metrics(oneshot::Sender<Numbers>),
     /// To which instances a connection that was meant for this address may go, in this order.

@@ -4,22 +4,21 @@
 //! never waited for; what comes of them comes back as an event.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gossip::{CONNECT_TIMEOUT, Output, ProbeId, StreamId};
+use gossip::{CONNECT_TIMEOUT, OpenFailure, Output, ProbeId, SEEDS_MAX, StreamId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::OwnedReadHalf;
-use tokio::net::{TcpListener, TcpStream, UdpSocket, lookup_host};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use crate::event::Event;
-
-/// How often the seeds' names are looked up: often until one is known, then in case they move.
-const LOOKUP_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+use crate::seed_names::{self, SeedLookup};
 
 /// How much is read from a stream at once.
 const READ_LENGTH: usize = 16 * 1024;
@@ -33,11 +32,12 @@ pub(crate) enum GossipEvent {
     Datagram(Vec<u8>),
     Accepted(TcpStream, SocketAddr),
     Opened(StreamId, TcpStream),
+    NotOpened(StreamId, OpenFailure),
     Data(StreamId, Vec<u8>),
     Closed(StreamId),
     Probed(ProbeId, bool),
-    /// The seeds' addresses, as far as they are known now.
-    Seeds(Vec<SocketAddr>),
+    /// What the name of the seed of this number led to.
+    Seed(usize, SeedLookup),
 }
 
 /// The gossip sockets, and the streams that are open.
@@ -59,8 +59,8 @@ impl GossipNet {
         let socket = Arc::new(socket);
         tokio::spawn(receive(Arc::clone(&socket), events.clone()));
         tokio::spawn(accept(listener, events.clone()));
-        if !seeds.is_empty() {
-            tokio::spawn(look_up(seeds, events.clone()));
+        for (number, seed) in seeds.into_iter().take(SEEDS_MAX).enumerate() {
+            tokio::spawn(seed_names::follow(number, seed, events.clone()));
         }
         Self { socket, events, streams: HashMap::new() }
     }
@@ -151,9 +151,18 @@ async fn accept(listener: TcpListener, events: mpsc::Sender<Event>) {
 async fn open(id: StreamId, to: SocketAddr, events: mpsc::Sender<Event>) {
     let event = match timeout(CONNECT_TIMEOUT, TcpStream::connect(to)).await {
         Ok(Ok(stream)) => GossipEvent::Opened(id, stream),
-        Ok(Err(_)) | Err(_) => GossipEvent::Closed(id),
+        Ok(Err(error)) => GossipEvent::NotOpened(id, failure(error.kind())),
+        Err(_) => GossipEvent::NotOpened(id, OpenFailure::TimedOut),
     };
     tell(&events, event).await;
+}
+
+const fn failure(kind: io::ErrorKind) -> OpenFailure {
+    match kind {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => OpenFailure::Refused,
+        io::ErrorKind::TimedOut => OpenFailure::TimedOut,
+        _ => OpenFailure::Unreachable,
+    }
 }
 
 async fn read(id: StreamId, mut reader: OwnedReadHalf, events: mpsc::Sender<Event>) {
@@ -169,21 +178,4 @@ async fn read(id: StreamId, mut reader: OwnedReadHalf, events: mpsc::Sender<Even
 async fn try_port(probe: ProbeId, address: SocketAddr, events: mpsc::Sender<Event>) {
     let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
     tell(&events, GossipEvent::Probed(probe, matches!(connected, Ok(Ok(_))))).await;
-}
-
-async fn look_up(seeds: Vec<String>, events: mpsc::Sender<Event>) {
-    loop {
-        let mut addresses = Vec::new();
-        for seed in &seeds {
-            match lookup_host(seed).await {
-                Ok(found) => addresses.extend(found),
-                Err(error) => warn!(seed, %error, "a seed's name is not known; it is looked up again"),
-            }
-        }
-        let wait = if addresses.is_empty() { LOOKUP_EVERY.0 } else { LOOKUP_EVERY.1 };
-        if !tell(&events, GossipEvent::Seeds(addresses)).await {
-            return;
-        }
-        sleep(wait).await;
-    }
 }

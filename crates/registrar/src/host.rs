@@ -411,6 +411,7 @@ impl Host {
             Query::Envoy(answer) => drop(answer.send(self.envoy())),
             Query::Services(answer) => drop(answer.send(self.cluster.service_rows())),
             Query::Hosts(answer) => drop(answer.send(self.cluster.hosts())),
+            Query::Gossip(answer) => drop(answer.send(self.cluster.gossip_report(now))),
             Query::View(answer) => drop(answer.send(self.cluster.view(self.readiness.is_serving()))),
             Query::Metrics(answer) => drop(answer.send(self.numbers())),
             Query::Instances { meant, answer } => {

@@ -1,4 +1,4 @@
-//! The read API over HTTP: ports, Envoy, services, hosts, health; below it the stream of changes, and what readers of
+//! The read API over HTTP: ports, Envoy, services, hosts, gossip, health; below it the stream of changes, and what readers of
 //! Sidecar's expect. Nothing can be changed here.
 //!
 //! The `Host` header is checked, so that a web page can't have a browser read this by a name that leads to
@@ -57,14 +57,15 @@ pub(crate) async fn run(
         .route("/api/v1/envoy", get(envoy))
         .route("/api/v1/services", get(services))
         .route("/api/v1/hosts", get(hosts))
+        .route("/api/v1/gossip", get(gossip))
         .route("/api/v1/watch", get(watch::events))
         .route("/metrics", get(metrics))
         .merge(sidecar::routes())
         .fallback(async || {
             error(
                 StatusCode::NOT_FOUND,
-                "no such page: see /api/v1/ports, /api/v1/services, /api/v1/hosts, /api/v1/envoy, /api/v1/watch, \
-                 /metrics, /readyz, /healthz",
+                "no such page: see /api/v1/ports, /api/v1/services, /api/v1/hosts, /api/v1/gossip, /api/v1/envoy, \
+                 /api/v1/watch, /metrics, /readyz, /healthz",
             )
         })
         .layer(middleware::from_fn_with_state(api.clone(), check_host))
@@ -120,6 +121,10 @@ async fn metrics(State(api): State<Api>) -> Response {
 
 async fn hosts(State(api): State<Api>) -> Result<Json<Vec<admin_api::Host>>, Response> {
     ask(&api, Query::Hosts).await.map(Json)
+}
+
+async fn gossip(State(api): State<Api>) -> Result<Json<admin_api::gossip::Gossip>, Response> {
+    ask(&api, Query::Gossip).await.map(Json)
 }
 
 async fn ports(State(api): State<Api>) -> Result<Json<Vec<admin_api::Port>>, Response> {

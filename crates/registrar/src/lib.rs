@@ -39,6 +39,7 @@ mod readiness;
 mod releases;
 pub mod run;
 mod runtime_files;
+mod seed_names;
 mod served_services;
 mod services_view;
 mod shim_socket;

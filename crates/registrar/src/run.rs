@@ -179,7 +179,7 @@ async fn cluster(
         implicit_service_ports: config.implicit_service_ports,
         defaults: defaults.clone(),
     };
-    let has_seeds = config.gossip.as_ref().is_some_and(|gossip| !gossip.seeds.is_empty());
+    let seeds = config.gossip.as_ref().map_or_else(Vec::new, |gossip| gossip.seeds.clone());
     let gossip = match config.gossip {
         Some(gossip) => {
             let config = gossip::Config {
@@ -204,7 +204,7 @@ async fn cluster(
     }
     let own = OwnHost { name: config.host_name, addresses, settings, policy: config.policy };
     let service_addresses = config.service_addresses.into_iter().collect();
-    let start = Start { drains, awaits_statics, has_seeds, envoy_uid };
+    let start = Start { drains, awaits_statics, cluster_name: config.cluster_name, seeds, envoy_uid };
     Ok(Cluster::new(own, service_addresses, gossip, start, events, audience))
 }
 

@@ -16,6 +16,7 @@ use crate::identity::HostIdentity;
 use crate::message::{Hello, Message, Remembered, Standing};
 use crate::output::StreamId;
 use crate::refusal::Refusal;
+use crate::seeds::SeedOutcome;
 use crate::timers::Wake;
 
 /// How long a clash is reported after it was last seen.
@@ -69,7 +70,12 @@ impl Gossip {
         session.peer = Some(hello.clone());
         let (opener, purpose, remote) = (session.opener, session.purpose.clone(), session.remote);
         let is_namesake = hello.identity.fingerprint == self.identity.fingerprint;
-        if !opener {
+        if opener {
+            let is_itself = hello.boot == self.boot;
+            let name = hello.identity.name.as_ref().clone();
+            let outcome = if is_itself { SeedOutcome::Itself } else { SeedOutcome::Reached(name) };
+            self.seeds.tried(remote, outcome, now);
+        } else {
             self.say(id, &self.hello());
             if !is_namesake {
                 self.say(id, &self.remembered(&hello.identity));

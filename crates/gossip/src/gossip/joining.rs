@@ -75,8 +75,7 @@ impl Gossip {
     /// The addresses of hosts to get in by. Names are looked up by the driver, again and again; call this with
     /// every result. This host's own address among them is harmless.
     pub fn set_seeds(&mut self, now: Instant, seeds: Vec<SocketAddr>) {
-        self.seeds = seeds;
-        self.seeds.truncate(crate::SEEDS_MAX);
+        self.seeds.set(seeds);
         if matches!(self.phase, Phase::Outside { .. }) {
             self.timers.set_earlier(Wake::Join, now);
         }
@@ -92,7 +91,7 @@ impl Gossip {
         let mut ways = self.ways_in();
         ways.shuffle(&mut self.rng);
         // A seed is worth more than a host of which nobody knows whether it is still there.
-        ways.sort_by_key(|way| !self.seeds.contains(way));
+        ways.sort_by_key(|way| (!self.seeds.contains(*way), !self.seeds.is_untried(*way)));
         if let [first_seed, .., last] = &mut ways[..]
             && self.rng.random()
         {
@@ -109,7 +108,7 @@ impl Gossip {
     fn ways_in(&self) -> Vec<SocketAddr> {
         let known = self.hosts.iter().filter(|(_, host)| host.status != HostStatus::Left);
         let known = known.map(|(_, host)| host.identity.address);
-        let ways: BTreeSet<_> = self.seeds.iter().copied().chain(known).collect();
+        let ways: BTreeSet<_> = self.seeds.iter().chain(known).collect();
         ways.into_iter().filter(|way| *way != self.identity.address && !self.has_stream_to(*way)).collect()
     }
 
@@ -195,9 +194,17 @@ impl Gossip {
         let Some(members) = &self.members else { return };
         self.exchanges_begun += 1;
         let lost = self.hosts.iter().filter(|(_, host)| host.status == HostStatus::Down);
-        let lost: Vec<_> = lost.map(|(_, host)| host.identity.address).chain(self.seeds.iter().copied()).collect();
+        let lost: Vec<_> = lost.map(|(_, host)| host.identity.address).chain(self.seeds.iter()).collect();
         let present: Vec<_> = members.active().map(|identity| identity.address).collect();
-        let others = if self.exchanges_begun.is_multiple_of(5) && !lost.is_empty() { lost } else { present };
+        // The operator is to be told of every seed how it fares.
+        let is_untried = |seed: &SocketAddr| self.seeds.is_untried(*seed) && !present.contains(seed);
+        let untried: Vec<_> =
+            self.seeds.iter().filter(|seed| *seed != self.identity.address).filter(is_untried).collect();
+        let others = match self.exchanges_begun % 5 {
+            0 if !lost.is_empty() => lost,
+            1 | 3 if !untried.is_empty() => untried,
+            _ => present,
+        };
         let with = others.choose(&mut self.rng).copied().filter(|with| *with != self.identity.address);
         if let Some(with) = with.filter(|with| !self.has_stream_to(*with)) {
             self.open_stream(now, with, Purpose::Exchange);

@@ -16,8 +16,9 @@ use crate::identity::HostIdentity;
 use crate::members::Members;
 use crate::message::{Hello, LIST_MAX, Message, Standing};
 use crate::order::Order;
-use crate::output::{Output, StreamId};
+use crate::output::{OpenFailure, Output, StreamId};
 use crate::refusal::Refusal;
+use crate::seeds::SeedOutcome;
 use crate::timers::Wake;
 
 /// The most streams that others may have open to this host.
@@ -49,6 +50,19 @@ pub(super) enum Purpose {
     Namesake,
     /// To have this host do something.
     Order(HostName, Order),
+}
+
+/// How a stream ended before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StreamEnd {
+    /// It could not be opened.
+    NotOpened(OpenFailure),
+    /// It broke, or the other side closed it.
+    ByOther,
+    /// It took too long.
+    TimedOut,
+    /// What came on it was refused.
+    Refused(Refusal),
 }
 
 /// One stream.
@@ -122,9 +136,15 @@ impl Gossip {
         self.settle(now);
     }
 
-    /// A stream could not be opened, has broken, or was closed by the other side.
+    /// A stream that was asked for by [`Output::OpenStream`] could not be opened.
+    pub fn handle_stream_failed(&mut self, now: Instant, stream: StreamId, why: OpenFailure) {
+        self.end_stream(now, stream, StreamEnd::NotOpened(why));
+        self.settle(now);
+    }
+
+    /// A stream has broken, or was closed by the other side.
     pub fn handle_stream_closed(&mut self, now: Instant, stream: StreamId) {
-        self.end_stream(now, stream, true);
+        self.end_stream(now, stream, StreamEnd::ByOther);
         self.settle(now);
     }
 
@@ -181,7 +201,7 @@ impl Gossip {
 
     fn refuse_stream(&mut self, now: Instant, stream: StreamId, why: Refusal) {
         self.counters.count_refused(why);
-        self.end_stream(now, stream, false);
+        self.end_stream(now, stream, StreamEnd::Refused(why));
     }
 
     /// Nothing more is wanted of the stream.
@@ -195,13 +215,15 @@ impl Gossip {
         }
     }
 
-    /// The stream is over before its time: by the other side, or because it took too long or misbehaved.
-    pub(super) fn end_stream(&mut self, now: Instant, stream: StreamId, by_other: bool) {
+    /// The stream is over before its time.
+    pub(super) fn end_stream(&mut self, now: Instant, stream: StreamId, end: StreamEnd) {
         let Some(session) = self.sessions.remove(&stream) else { return };
         self.timers.clear(&Wake::Stream(stream));
+        let by_other = matches!(end, StreamEnd::ByOther | StreamEnd::NotOpened(_));
         if !by_other {
             self.outputs.push_back(Output::CloseStream { stream });
         }
+        self.note_about_seed(now, &session, end);
         if matches!(session.purpose, Purpose::Order(..)) {
             return self.order_broke_off(stream, &session, by_other);
         }
@@ -217,6 +239,26 @@ impl Gossip {
             Purpose::Namesake => self.no_namesake(now, session.remote),
             Purpose::Exchange | Purpose::Order(..) => {}
         }
+    }
+
+    /// Keeps what an ended stream says of a seed.
+    fn note_about_seed(&mut self, now: Instant, session: &Session, end: StreamEnd) {
+        if session.peer.is_some() {
+            return;
+        }
+        let outcome = match end {
+            StreamEnd::Refused(why) if !session.opener => {
+                return self.seeds.was_refused(session.remote.ip(), why, now);
+            }
+            _ if !session.opener => return,
+            StreamEnd::NotOpened(why) => SeedOutcome::NotConnected(why),
+            StreamEnd::ByOther if session.is_open() => SeedOutcome::HungUp,
+            StreamEnd::ByOther => SeedOutcome::NotConnected(OpenFailure::Unreachable),
+            StreamEnd::TimedOut if session.is_open() => SeedOutcome::Silent,
+            StreamEnd::TimedOut => SeedOutcome::NotConnected(OpenFailure::TimedOut),
+            StreamEnd::Refused(_) => SeedOutcome::NotGossip,
+        };
+        self.seeds.tried(session.remote, outcome, now);
     }
 
     fn handle_message(&mut self, now: Instant, id: StreamId, message: Message) -> Result<(), Refusal> {

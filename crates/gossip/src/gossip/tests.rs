@@ -284,7 +284,7 @@ fn a_static_service_elsewhere_does_not_vouch_for_its_host() {
 #[test]
 fn an_address_is_believed_until_another_host_takes_part_there() {
     let mut wired = Wired::new((0..3).map(config).collect());
-    wired.hosts[2].seeds.clear();
+    wired.hosts[2].seeds.set(Vec::new());
     let now = wired.now;
     wired.hosts[1].rules.own_addresses.push(address(2).ip());
     wired.hosts[1].announce(now, vec![instance_at(&["10.0.0.2", "10.0.0.3"])]);

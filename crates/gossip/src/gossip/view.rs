@@ -13,6 +13,7 @@ use crate::hosts::{Host, HostStatus};
 use crate::members::Members;
 use crate::own::LeftOut;
 use crate::refusal::Counters;
+use crate::seeds::{SeedOutcome, SeedView};
 
 /// How often a host hears no datagram after getting in before that is a problem.
 const IN_VAIN_REPORTED: u32 = 2;
@@ -37,6 +38,21 @@ pub struct HostView {
     pub instances: Vec<Instance>,
     /// The addresses that are not believed.
     pub disbelieved: Vec<(IpAddr, Disbelief)>,
+}
+
+/// What part this host has in the cluster now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// It looks for a way in, or is alone.
+    Outside,
+    /// It was inside, and hears nobody any longer.
+    CutOff,
+    /// It takes part.
+    Inside,
+    /// It keeps away, since another host has its name.
+    Apart,
+    /// It leaves, or has left.
+    Leaving,
 }
 
 /// What is wrong, in words for the operator.
@@ -123,6 +139,44 @@ impl Gossip {
     #[must_use]
     pub const fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// What part this host has in the cluster now.
+    #[must_use]
+    pub const fn part(&self) -> Part {
+        match self.phase {
+            Phase::Outside { cut_off: true, .. } => Part::CutOff,
+            Phase::Outside { cut_off: false, .. } => Part::Outside,
+            Phase::Inside => Part::Inside,
+            Phase::Yielding => Part::Apart,
+            Phase::Leaving { .. } | Phase::Left => Part::Leaving,
+        }
+    }
+
+    /// Every seed's address, and how the last attempt to reach it ended. A host that takes part counts as reached,
+    /// although nobody asked it as a seed.
+    pub fn seeds(&self, now: Instant) -> impl Iterator<Item = SeedView> {
+        self.seeds.views(now).map(move |view| {
+            let at = |host: &&Host| host.status == HostStatus::Alive && host.identity.address == view.address;
+            let member = self.hosts.iter().map(|(_, host)| host).find(at);
+            let outcome = match member {
+                _ if view.address == self.identity.address => SeedOutcome::Itself,
+                Some(host) => SeedOutcome::Reached(host.identity.name.as_ref().clone()),
+                None => return view,
+            };
+            SeedView { outcome, reached: Some(now), ..view }
+        })
+    }
+
+    /// The names of the keys, the encrypting one first. No name says anything of its key.
+    pub fn key_names(&self) -> impl Iterator<Item = String> {
+        self.envelope.keys.names()
+    }
+
+    /// Where others reach this host's gossip.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.identity.address
     }
 
     /// Whether this host takes part in the cluster now.

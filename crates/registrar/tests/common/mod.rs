@@ -34,7 +34,7 @@ impl Registrar {
         Self::start_in(folder, options)
     }
 
-    fn start_in(folder: tempfile::TempDir, options: &[&str]) -> Self {
+    pub fn start_in(folder: tempfile::TempDir, options: &[&str]) -> Self {
         let mut process = command(&folder).args(options).stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
         let started = log.by_ref().map_while(Result::ok).find(|line| line.contains("the registrar runs")).unwrap();

@@ -1,0 +1,109 @@
+//! Registrars that look for each other, as processes on loopback: what each is told of the seeds that do not answer.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::thread;
+
+use admin_api::gossip::{Gossip, Seed, SeedOutcome, Standing};
+use common::{Registrar, wait_until};
+
+const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+const OTHER_KEY: &str = "HxAREhMUFRYXGBkaGxwdHh8AAQIDBAUGBwgJCgsMDQ4=";
+
+/// A port of loopback that is free for UDP and TCP now.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn key_file(folder: &Path, key: &str) -> String {
+    let path = folder.join(format!("{}.key", key.len() + usize::from(key.as_bytes()[0])));
+    std::fs::write(&path, format!("{key}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    path.into_os_string().into_string().unwrap()
+}
+
+/// A registrar that gossips at this port of loopback.
+fn start(name: &str, port: u16, key: &str, seeds: &[String]) -> Registrar {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, listen) = (key_file(folder.path(), key), format!("127.0.0.1:{port}"));
+    let mut options = vec!["--host-name", name, "--gossip-listen", &listen, "--gossip-key-file", &key];
+    // Nobody is reached there: what is tested are the first words.
+    options.extend(["--advertise-address", "192.0.2.1"]);
+    seeds.iter().for_each(|seed| options.extend(["--seed", seed]));
+    Registrar::start_in(folder, &options)
+}
+
+fn gossip(registrar: &Registrar) -> Gossip {
+    let (status, body) = registrar.get("/api/v1/gossip", "localhost");
+    assert_eq!(status, 200, "{body}");
+    serde_json::from_str(&body).unwrap()
+}
+
+fn seed(registrar: &Registrar, seed: &str) -> Seed {
+    gossip(registrar).seeds.into_iter().find(|one| one.seed == seed).unwrap()
+}
+
+#[test]
+fn of_each_seed_it_is_said_whether_and_how_it_failed() {
+    let (own, hanging) = (free_port(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let talking = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = |port: u16| format!("127.0.0.1:{port}");
+    let talks = at(talking.local_addr().unwrap().port());
+    let hangs = at(hanging.local_addr().unwrap().port());
+    thread::spawn(move || {
+        for client in talking.incoming().map_while(Result::ok) {
+            let _ = (&client).write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+            thread::sleep(std::time::Duration::from_secs(1));
+        }
+    });
+    let (stranger_port, nobody) = (free_port(), at(free_port()));
+    let stranger = start("stranger", stranger_port, OTHER_KEY, &[at(own)]);
+    let unnamed = "no-such-host.invalid:7946".to_owned();
+    let seeds = [unnamed.clone(), nobody.clone(), hangs.clone(), talks.clone(), at(stranger_port), at(own)];
+    let registrar = start("a", own, KEY, &seeds);
+
+    let expected = [
+        (unnamed, SeedOutcome::NoSuchName),
+        (nobody, SeedOutcome::Refused),
+        (hangs, SeedOutcome::Silent),
+        (talks, SeedOutcome::NotGossip),
+        (at(stranger_port), SeedOutcome::WrongKey),
+        (at(own), SeedOutcome::Itself),
+    ];
+    for (name, outcome) in expected {
+        wait_until(&format!("{name} is {outcome:?}"), || seed(&registrar, &name).outcome == outcome);
+        let said = seed(&registrar, &name);
+        assert_eq!(said.problem.is_some(), outcome != SeedOutcome::Itself, "{said:?}");
+        assert_eq!(said.addresses.is_empty(), outcome == SeedOutcome::NoSuchName, "{said:?}");
+    }
+    let told = gossip(&registrar);
+    assert_eq!((told.standing, told.port), (Standing::Outside, Some(own)));
+    assert!(told.refused["unknown_key"] > 0, "{:?}", told.refused);
+    let keys = (told.key_fingerprints, gossip(&stranger).key_fingerprints);
+    assert!(keys.0.len() == 1 && keys.0 != keys.1 && !KEY.contains(&keys.0[0]), "{keys:?}");
+}
+
+#[test]
+fn a_seed_that_lets_this_host_in_is_said_to_be_reached_and_by_which_name() {
+    let (one, two) = (free_port(), free_port());
+    let first = start("first", one, KEY, &[]);
+    let second = start("second", two, KEY, &[format!("127.0.0.1:{one}")]);
+    let name = format!("127.0.0.1:{one}");
+    wait_until("the seed is reached", || seed(&second, &name).outcome == SeedOutcome::Reached);
+    let said = seed(&second, &name);
+    assert_eq!((said.problem, said.addresses[0].host.as_deref()), (None, Some("first")));
+    assert!(said.addresses[0].reached_ms.is_some());
+    assert_eq!((gossip(&first).seeds, gossip(&first).cluster_name), (vec![], "default".to_owned()));
+}
+
+#[test]
+fn without_a_key_gossip_is_said_to_be_off() {
+    let told = gossip(&Registrar::start(&[]));
+    assert_eq!((told.standing, told.port, told.key_fingerprints), (Standing::Off, None, vec![]));
+}
