@@ -24,9 +24,10 @@ const LICENCES: [&str; 10] = [
 ];
 
 /// For each crate of ours, those of ours that it may use.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("model", &[]),
     ("admin-api", &[]),
+    ("evidence", &[]),
     ("sock-diag", &[]),
     ("socket-group", &[]),
     ("shim-wire", &["model"]),
@@ -35,13 +36,14 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("xds", &["model"]),
     ("capture", &["model"]),
     ("catalog", &["health", "model"]),
-    ("envoy-docker-shim", &["model", "shim-wire", "sock-diag", "socket-group"]),
+    ("envoy-docker-shim", &["evidence", "model", "shim-wire", "sock-diag", "socket-group"]),
     (
         "envoy-docker-registrar",
         &[
             "admin-api",
             "capture",
             "catalog",
+            "evidence",
             "gossip",
             "health",
             "model",
@@ -56,7 +58,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
 ];
 
 /// Crates that decide: nothing below them may wait, ask the system, or serialize.
-const DECIDING: [&str; 6] = ["model", "shim-wire", "catalog", "gossip", "health", "xds"];
+const DECIDING: [&str; 7] = ["model", "evidence", "shim-wire", "catalog", "gossip", "health", "xds"];
 /// What crates that decide may not use. (Envoy's generated messages bring tonic, which the crate `xds` leaves alone.)
 const DOING: [&str; 6] = ["axum", "bollard", "clap", "hyper", "nix", "tracing"];
 /// What makes a process large, and so may not be in the shim, of which there is one for each port.
