@@ -226,6 +226,12 @@ impl ServicePorts {
         let services = self.claims.get(&port)?;
         let (winner, _) = services.first_key_value()?;
         if winner != service {
+            if winner.looks_like(service) {
+                return Some(format!(
+                    "service port {port} is another service's, whose name or environment had to be changed to the same: \
+                     give one of them a ServiceName or EnvironmentName of A-Z a-z 0-9 . _ -"
+                ));
+            }
             let holder = &winner.name;
             let environment = &winner.environment;
             return Some(format!(
@@ -234,7 +240,7 @@ impl ServicePorts {
             ));
         }
         if services.len() > 1 {
-            let others: Vec<_> = services.keys().skip(1).map(|other| other.name.as_str()).collect();
+            let others: Vec<_> = services.keys().skip(1).map(|other| other.name.marked()).collect();
             return Some(format!("service port {port} is claimed by {} too, and not given to them", others.join(", ")));
         }
         let mode = mode_of(claimants)?;

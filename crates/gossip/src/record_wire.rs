@@ -89,8 +89,8 @@ pub(crate) fn read_heading(reader: &mut Reader<'_>) -> Result<Heading, DecodeErr
 pub(crate) fn write_instance(instance: &Instance, writer: &mut Writer) {
     write_origin(&instance.origin, writer);
     writer
-        .text(instance.service.name.as_str())
-        .text(instance.service.environment.as_str())
+        .text(&instance.service.name.marked())
+        .text(&instance.service.environment.marked())
         .u8(place_in(&Status::ALL, instance.status))
         .u64(instance.since_ms)
         .text(instance.image.as_str())
@@ -203,7 +203,7 @@ pub(crate) mod tests {
             },
         );
         let ports = proptest::collection::vec(port, 0..4);
-        (origin, "[a-z.]{1,63}", "[a-z]{0,9}", 0..4_usize, any::<u64>(), ".{0,40}", ports).prop_map(
+        (origin, "([a-z.]{1,63}|.{1,70})", "([a-z]{0,9}|.{0,9})", 0..4_usize, any::<u64>(), ".{0,40}", ports).prop_map(
             |(origin, name, environment, status, since_ms, image, ports)| Instance {
                 origin,
                 service: Service {

@@ -155,3 +155,19 @@ fn mode_none_is_not_served_and_a_differing_mode_is_a_problem() {
     services.set_host(&host("b"), [instance(1, "web", vec![port(9500, "10.0.0.3:80")])]);
     assert!(services.rows()[0].problem.as_ref().unwrap().contains("another ProxyMode"));
 }
+
+#[test]
+fn two_services_whose_names_look_alike_when_corrected_are_in_conflict_and_do_not_answer_in_turn() {
+    let mut services = services();
+    let both = [("a", "東京"), ("b", "大阪")];
+    for (number, (name, service)) in (1..).zip(both) {
+        services.set_host(&host(name), [instance(number, service, vec![port(9500, &format!("10.0.0.{number}:80"))])]);
+    }
+    let after = change(&mut services).after.unwrap();
+    assert_eq!(after.endpoints.len(), 1, "{after:?}");
+    let rows = services.rows();
+    assert_eq!(rows.len(), 2);
+    let problems: Vec<_> = rows.iter().map(|row| row.problem.clone().unwrap()).collect();
+    assert!(problems[0].contains("claimed by ---"), "{problems:?}");
+    assert!(problems[1].contains("changed to the same"), "{problems:?}");
+}
