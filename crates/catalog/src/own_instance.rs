@@ -180,7 +180,7 @@ mod tests {
             implicit_service_ports,
             defaults: Defaults::default(),
         };
-        let announcement = listed.container.facts.announcement(None);
+        let announcement = listed.container.facts.announcement(Some(&HashMap::new()));
         OwnInstance::of_container(listed, &announcement, Status::Alive, &settings)
     }
 
@@ -213,7 +213,7 @@ mod tests {
             implicit_service_ports: false,
             defaults: Defaults::default(),
         };
-        let announcement = listed.container.facts.announcement(None);
+        let announcement = listed.container.facts.announcement(Some(&HashMap::new()));
         let own = OwnInstance::of_container(&listed, &announcement, Status::Alive, &settings).unwrap();
         assert_eq!(announced(&own), [(Some(9500), "127.0.0.1:8080".to_owned())]);
     }
@@ -239,7 +239,7 @@ mod tests {
         let reachable = listed(&[("0.0.0.0:32001", 81), ("0.0.0.0:32000", 80)], &labels);
         let with_listener = own(&reachable, false).unwrap();
         assert_eq!(with_listener.listener, Some("172.17.0.2:80".parse().unwrap()));
-        let announcement = reachable.container.facts.announcement(None);
+        let announcement = reachable.container.facts.announcement(Some(&HashMap::new()));
         assert_eq!(listener_problem(&announcement, &with_listener), None);
 
         let unreachable = own(&listed(&[("127.0.0.1:32000", 80)], &labels), false).unwrap();
@@ -247,6 +247,25 @@ mod tests {
         let problem = listener_problem(&announcement, &unreachable).unwrap();
         assert!(problem.contains("SidecarListener") && problem.contains("9500"), "{problem}");
         assert_eq!(own(&listed(&[("0.0.0.0:32000", 80)], &labels[..1]), false).unwrap().listener, None);
+    }
+
+    #[test]
+    fn a_service_port_that_comes_to_nothing_is_named_with_the_reason() {
+        let labels =
+            ["ServicePort_80", "ServicePort_81", "ServicePort_53", "ServicePort_82"].map(|label| (label, &label[12..]));
+        let mut listed = listed(&[("0.0.0.0:32000", 80), ("127.0.0.1:32001", 81), ("0.0.0.0:32002", 53)], &labels);
+        listed.ports[2].published.protocol = Protocol::Udp;
+        let announcement = listed.container.facts.announcement(Some(&HashMap::new()));
+        let problems = service_port_problems(&announcement, &listed, &own(&listed, false).unwrap());
+        let expected = [
+            ("ServicePort_53=53", "udp alone"),
+            ("ServicePort_81=81", "can't reach"),
+            ("ServicePort_82=82", "not published"),
+        ];
+        assert_eq!(problems.len(), expected.len(), "{problems:?}");
+        for (problem, (label, reason)) in problems.iter().zip(expected) {
+            assert!(problem.contains(label) && problem.contains(reason), "{problem}");
+        }
     }
 
     #[test]

@@ -202,10 +202,15 @@ impl OwnInstances {
         let Some(own) = own else { return self.forget(key_of(id)) };
         let ports = checked_ports(&own);
         let subject = Subject { docker_health: listed.health, ..subject(&self.host, &ports) };
-        let Plan { check, problem } = plan(&announcement.check, &subject, self.host.policy);
+        // An image must not have the host ask around in the operator's network.
+        let allow_other_targets = self.host.policy.allow_other_targets && !announcement.args_may_be_the_images;
+        let policy = Policy { allow_other_targets, ..self.host.policy };
+        let Plan { check, problem } = plan(&announcement.check, &subject, policy);
         let no_listener = own_instance::listener_problem(announcement, &own);
-        let problems = announcement.problems.iter().cloned().chain(problem).chain(no_listener).collect();
-        self.checker.set(own.key(), check, now);
+        let no_service_ports = own_instance::service_port_problems(announcement, &listed, &own);
+        let problems = announcement.problems.iter().cloned();
+        let problems = problems.chain(problem).chain(no_listener).chain(no_service_ports).take(PROBLEMS_MAX).collect();
+        self.found.extend(self.checker.set(own.key(), check, now));
         self.announce(own, problems);
     }
 

@@ -27,7 +27,9 @@ pub(crate) enum TargetError {
     Unreachable,
     #[error("no TCP port of this instance has a service port: give it the label ServicePort_N, or say the address")]
     NoOwnPort,
-    #[error("{0} is not the instance itself: other targets are allowed by --allow-other-check-targets alone")]
+    #[error(
+        "{0} is not the instance itself: other targets need --allow-other-check-targets, and are never taken from an image's own label"
+    )]
     NotAllowed(Peer),
 }
 

@@ -13,9 +13,10 @@
 //! | `SidecarDiscover` | `false`: neither announced nor given a service port | `true` |
 //! | `SidecarListener` | the service port at which this container hears of changes | none |
 //!
-//! Docker lists a container's labels and its image's in one. `External` runs a command on the host, so neither
-//! it nor its command is taken from an image: whoever builds an image must not rule the hosts that run it. A
-//! label counts as the image's where the image has the same one with the same value.
+//! Docker lists a container's labels and its image's in one. Three labels make the host act: `External` runs a command on
+//! it, `SidecarListener` has it send the whole catalogue to the container, and the target of a check may lie elsewhere in
+//! the operator's network. None of these is taken from an image: the builder of an image must not rule the hosts that
+//! run it. A label counts as the image's where the image has the same one with the same value.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -57,7 +58,9 @@ pub struct Announcement {
     pub has_service_port_labels: bool,
     /// How health is to be checked. `External` and its command are never the image's own.
     pub check: CheckSettings,
-    /// The service port at which the container hears of changes.
+    /// Whether the check's argument may be the image's own: then it must be aimed at the container itself.
+    pub args_may_be_the_images: bool,
+    /// The service port at which the container hears of changes. Never the image's own word.
     pub listener: Option<u16>,
     /// What was wrong with the labels, in words for the operator: at most [`PROBLEMS_MAX`].
     pub problems: Vec<String>,
@@ -65,7 +68,8 @@ pub struct Announcement {
 
 impl ContainerFacts {
     /// What the labels announce. `image_labels` are those of the container's image alone, which Docker tells
-    /// only of the image itself; `None` where they are not known: then `External` is not taken from anybody.
+    /// only of the image itself; `None` where they are not known: then nothing that must not be the image's is taken from
+    /// anybody. They matter only where [`need_image_labels`] says so.
     #[must_use]
     pub fn announcement(&self, image_labels: Option<&HashMap<String, String>>) -> Announcement {
         let mut reading = Reading { labels: &self.labels, image_labels, problems: Vec::new() };
@@ -77,6 +81,7 @@ impl ContainerFacts {
             service_ports,
             has_service_port_labels,
             check,
+            args_may_be_the_images: reading.may_be_the_images(HEALTH_CHECK_ARGS).is_some(),
             listener,
             problems: bounded(reading.problems),
         }
@@ -153,11 +158,16 @@ impl<'a> Reading<'a> {
 
     /// `External`, where it is the container's own word.
     fn external(&self) -> Result<CheckKind, String> {
-        let image_labels = self.image_labels.ok_or("the image's own labels are not known, and it may be theirs")?;
-        let is_images = |key: &&str| self.labels.get(*key).is_some_and(|value| image_labels.get(*key) == Some(value));
-        match [HEALTH_CHECK, HEALTH_CHECK_ARGS].iter().find(|key| is_images(key)) {
-            Some(key) => Err(format!("{key} came with the image, and External is never taken from one")),
-            None => Ok(CheckKind::External),
+        let images = [HEALTH_CHECK, HEALTH_CHECK_ARGS].into_iter().find_map(|key| self.may_be_the_images(key));
+        images.map_or(Ok(CheckKind::External), |reason| Err(format!("{reason}, and External is never taken from one")))
+    }
+
+    /// Why this label may not be the container's own, if so.
+    fn may_be_the_images(&self, key: &str) -> Option<String> {
+        let value = self.labels.get(key)?;
+        match self.image_labels {
+            None => Some(format!("the labels of its image are not known, and {key} may be from the image")),
+            Some(image) => (image.get(key) == Some(value)).then(|| format!("{key} came with the image")),
         }
     }
 
@@ -181,6 +191,10 @@ impl<'a> Reading<'a> {
 
     fn listener(&mut self, service_ports: &BTreeMap<u16, u16>) -> Option<u16> {
         let text = self.get(SIDECAR_LISTENER)?;
+        if let Some(reason) = self.may_be_the_images(SIDECAR_LISTENER) {
+            self.report(SIDECAR_LISTENER, text, &format!("{reason}, which can't ask for it; it hears nothing"));
+            return None;
+        }
         // A container without labels of service ports may have implicit ones.
         let is_own = |listener: &u16| service_ports.is_empty() || service_ports.values().any(|port| port == listener);
         let listener = port(text).filter(is_own);

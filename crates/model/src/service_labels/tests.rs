@@ -26,6 +26,7 @@ fn a_container_without_labels_is_discovered_and_has_no_service_port() {
         service_ports: BTreeMap::new(),
         has_service_port_labels: false,
         check: CheckSettings::default(),
+        args_may_be_the_images: false,
         listener: None,
         problems: Vec::new(),
     };
@@ -157,6 +158,29 @@ fn other_checks_may_come_with_the_image() {
     for known in [Some(&image[..]), None] {
         assert_eq!(announced_over(&image, known).check.kind, Some(CheckKind::HttpGet));
     }
+}
+
+#[test]
+fn the_catalogue_is_posted_to_a_container_that_asks_for_it_and_never_on_its_images_word() {
+    let own = [("ServicePort_80", "9500"), ("SidecarListener", "9500")];
+    let over = |image: Option<&[(&str, &str)]>| announced_over(&own, image);
+    assert_eq!(over(Some(&[])).listener, Some(9500));
+    assert_eq!(over(Some(&[("SidecarListener", "80")])).listener, Some(9500), "the container says otherwise");
+    assert_eq!(over(Some(&own[..1])).listener, Some(9500), "the port may be the image's");
+    for image in [Some(&own[1..]), None] {
+        let announced = over(image);
+        assert_eq!(announced.listener, None);
+        assert!(announced.problems[0].starts_with("label SidecarListener=\"9500\": "), "{:?}", announced.problems);
+    }
+}
+
+#[test]
+fn images_are_looked_at_only_where_their_labels_matter() {
+    let needed = |pairs: &[(&str, &str)]| need_image_labels(&labels(pairs));
+    assert!(!needed(&[("ServicePort_80", "9500"), ("HealthCheck", "HttpGet"), ("HealthCheckArgs", "/health")]));
+    assert!(needed(&[("HealthCheck", "External")]));
+    assert!(needed(&[("HealthCheckArgs", "http://192.0.2.1/")]));
+    assert!(needed(&[("SidecarListener", "9500")]));
 }
 
 #[test]
