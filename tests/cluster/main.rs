@@ -5,6 +5,7 @@
 mod drains;
 mod hostile;
 mod lives;
+mod networks;
 mod requests;
 mod rig;
 mod served;

@@ -1,10 +1,11 @@
 //! The registrar's way to Docker fails while Docker itself works: its socket is absent, refuses, or is slow.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use lab::http::Request;
 use lab::load::Load;
 use lab::{Host, Lab, eventually};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 use crate::SECOND;
 use crate::registrar::changes_in_envoy;
@@ -23,6 +25,8 @@ const SOCKET: &str = "/run/lab/docker-of-the-registrar.sock";
 struct Between {
     path: PathBuf,
     delay: Arc<AtomicU64>,
+    streams: Arc<Mutex<Vec<UnixStream>>>,
+    loses_events: Arc<AtomicBool>,
 }
 
 impl Between {
@@ -30,14 +34,29 @@ impl Between {
         let (path, docker) = (host.path(SOCKET), host.path("/run/docker.sock"));
         let listener = UnixListener::bind(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let delay = Arc::new(AtomicU64::new(0));
-        let of_each = Arc::clone(&delay);
+        let this = Self { path, delay, streams: Arc::default(), loses_events: Arc::default() };
+        let (of_each, streams, loses_events) =
+            (Arc::clone(&this.delay), Arc::clone(&this.streams), Arc::clone(&this.loses_events));
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let Ok(server) = UnixStream::connect(&docker) else { return };
-                join(client, server, &of_each);
+                streams.lock().unwrap_or_else(PoisonError::into_inner).extend(client.try_clone());
+                join(client, server, &of_each, &loses_events);
             }
         });
-        Self { path, delay }
+        this
+    }
+
+    /// Ends all connections there are.
+    fn cut(&self) {
+        for stream in self.streams.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+    }
+
+    /// From now on Docker's events are lost, and nothing else.
+    fn lose_events(&self) {
+        self.loses_events.store(true, Ordering::Relaxed);
     }
 
     /// How long each piece of an answer takes from now on.
@@ -52,14 +71,28 @@ impl Drop for Between {
     }
 }
 
-fn join(client: UnixStream, server: UnixStream, delay: &Arc<AtomicU64>) {
+fn join(client: UnixStream, server: UnixStream, delay: &Arc<AtomicU64>, loses_events: &Arc<AtomicBool>) {
     let (Ok(asks), Ok(asked)) = (client.try_clone(), server.try_clone()) else { return };
-    thread::spawn(move || drop(pass(asks, asked, &AtomicU64::new(0))));
-    let delay = Arc::clone(delay);
-    thread::spawn(move || drop(pass(server, client, &delay)));
+    let has_events = Arc::new(AtomicBool::new(false));
+    let (delay, loses_events, asked_for_events) =
+        (Arc::clone(delay), Arc::clone(loses_events), Arc::clone(&has_events));
+    thread::spawn(move || {
+        let is_event = |bytes: &[u8]| bytes.windows(8).any(|window| window == b"/events?");
+        pass(asks, asked, |bytes| {
+            asked_for_events.fetch_or(is_event(bytes), Ordering::Relaxed);
+            true
+        })
+    });
+    thread::spawn(move || {
+        pass(server, client, |_| {
+            sleep(Duration::from_millis(delay.load(Ordering::Relaxed)));
+            !(has_events.load(Ordering::Relaxed) && loses_events.load(Ordering::Relaxed))
+        })
+    });
 }
 
-fn pass(mut from: UnixStream, mut to: UnixStream, delay: &AtomicU64) -> io::Result<()> {
+/// Passes on what `keeps` says is to be kept.
+fn pass(mut from: UnixStream, mut to: UnixStream, mut keeps: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
     use io::{Read, Write};
     let mut buffer = [0; 65536];
     loop {
@@ -67,8 +100,9 @@ fn pass(mut from: UnixStream, mut to: UnixStream, delay: &AtomicU64) -> io::Resu
         if length == 0 {
             return to.shutdown(std::net::Shutdown::Write);
         }
-        sleep(Duration::from_millis(delay.load(Ordering::Relaxed)));
-        to.write_all(&buffer[..length])?;
+        if keeps(&buffer[..length]) {
+            to.write_all(&buffer[..length])?;
+        }
     }
 }
 
@@ -89,6 +123,75 @@ fn serving(lab: &Lab) -> (Host, Between) {
     host.run_web(&["-p", "8080:80"]);
     host.await_served_by_envoy(8080);
     (host, between)
+}
+
+/// Waits until the registrar lists exactly those containers that run: their ports at their own addresses, and them as
+/// instances.
+#[track_caller]
+fn await_docker_ps(host: &Host, limit: Duration) {
+    let format = "{{.Id}} {{.Name}} {{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+    let ids = host.docker(&["ps", "-q"]);
+    let arguments: Vec<_> = ["inspect", "--format", format].into_iter().chain(ids.lines()).collect();
+    let running: BTreeSet<_> = host.docker(&arguments).lines().map(str::to_owned).collect();
+    let running_ids: BTreeSet<_> = running.iter().map(|line| line[..64].to_owned()).collect();
+    eventually("what is listed is what runs", limit, || {
+        let [ports, services] = ["ports", "services"].map(|what| host.api(what));
+        let text = |row: &Value, field: &str| row[field].as_str().unwrap_or_default().to_owned();
+        let port = |row: &Value| {
+            let [id, name, address] =
+                ["container_id", "container_name", "container_address"].map(|field| text(row, field));
+            format!("{id} /{name} {address}")
+        };
+        let ports: BTreeSet<_> = ports.as_array().into_iter().flatten().map(port).collect();
+        let rows = services.as_array().into_iter().flatten();
+        let instances: BTreeSet<_> = rows
+            .flat_map(|row| row["instances"].as_array().into_iter().flatten())
+            .map(|instance| text(instance, "container_id"))
+            .collect();
+        let is_so = ports == running && instances == running_ids;
+        if is_so { Ok(()) } else { Err(format!("{ports:?} and {instances:?} are listed, there run {running:?}")) }
+    });
+}
+
+#[test]
+fn what_is_listed_is_what_runs_though_the_way_to_docker_is_cut_a_hundred_times() {
+    let lab = Lab::of_this_test();
+    let (host, between) = serving(&lab);
+    host.run_web(&["--name", "web", "-p", "8081:80"]);
+    host.docker(&["network", "create", "other"]);
+    for round in 0..100 {
+        between.cut();
+        match round % 4 {
+            0 => drop(host.docker(&["restart", "-t", "0", "web"])),
+            1 => drop(host.docker(&["network", "connect", "other", "web"])),
+            2 => drop(host.docker(&["network", "disconnect", "bridge", "web"])),
+            _ => {
+                host.docker(&["network", "connect", "bridge", "web"]);
+                host.docker(&["network", "disconnect", "other", "web"]);
+            }
+        }
+        between.cut();
+        if round % 4 != 1 {
+            await_docker_ps(&host, 10 * SECOND);
+        }
+    }
+    answers(&host, 8080);
+    answers(&host, 8081);
+}
+
+#[test]
+#[ignore = "takes more than a minute"]
+fn what_events_did_not_tell_is_found_all_the_same() {
+    let lab = Lab::of_this_test();
+    let (host, between) = serving(&lab);
+    host.run_web(&["--name", "gone", "-p", "8081:80"]);
+    await_docker_ps(&host, 10 * SECOND);
+    between.lose_events();
+    host.docker(&["rm", "-f", "gone"]);
+    host.docker(&["rename", &host.docker(&["ps", "-q"]), "renamed"]);
+    let begun = Instant::now();
+    await_docker_ps(&host, 70 * SECOND);
+    println!("found {:.0?} after events were lost", begun.elapsed());
 }
 
 fn answers(host: &Host, port: u16) {

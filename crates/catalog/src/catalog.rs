@@ -9,7 +9,7 @@ use model::labels::{Defaults, PortMeaning};
 use model::{ContainerId, Protocol, ProxiedPort, ProxyMode, PublishedPort};
 
 use crate::docker_listing::{DockerListing, ListedContainer, ListedPort};
-use crate::registration::{Claim, Container, RELEASE_HOLD, Registration, RegistrationId};
+use crate::registration::{Claim, Container, RELEASE_HOLD, Registration, RegistrationId, ShimTarget};
 
 /// What Envoy is to do differently for one port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct Changes {
     pub captured: Vec<(PublishedPort, bool)>,
     /// Which unproxied ports' traffic is to be brought to Envoy from now on (true), or no longer.
     pub caught: Vec<(PublishedPort, bool)>,
+    /// Where each port's shim reaches the container now; `None`: no shim has the port any longer.
+    pub targets: Vec<(PublishedPort, Option<ShimTarget>)>,
 }
 
 /// A question for Docker: which containers have these addresses?
@@ -98,6 +100,7 @@ pub struct Catalog {
     /// The unproxied ports that Envoy would take connections for now.
     ready: BTreeSet<PublishedPort>,
     caught: BTreeSet<PublishedPort>,
+    targets: BTreeMap<PublishedPort, ShimTarget>,
     touched: BTreeSet<PublishedPort>,
 }
 
@@ -261,11 +264,25 @@ impl Catalog {
     fn listing_changed(&mut self, ports: impl IntoIterator<Item = PublishedPort>) {
         for port in ports {
             self.stopping.remove(&port);
-            if self.serves_unproxied {
+            self.refresh_facts(&port);
+            if self.serves_unproxied || self.adopted.contains_key(&port) {
                 self.touched.insert(port);
             }
         }
         self.check_orphans();
+    }
+
+    /// A container's name may be another one now.
+    fn refresh_facts(&mut self, port: &PublishedPort) {
+        let Some((container, _)) = self.listing.get(port) else { return };
+        for id in self.claimants.get(port).into_iter().flatten() {
+            let Some(claim) = self.claims.get_mut(id) else { continue };
+            let known = claim.container.as_ref().filter(|known| known.id == container.id);
+            if known.is_some_and(|known| known.facts != container.facts) {
+                claim.join(container, &self.defaults);
+                self.touched.insert(*port);
+            }
+        }
     }
 
     /// Envoy has served this port since before anything was known here, and no shim claims it: the shim was killed then,
@@ -306,6 +323,7 @@ impl Catalog {
             changes.envoy.extend(self.change_for_envoy(port, proxied));
             changes.captured.extend(change(&mut self.captured, port, captured));
             changes.caught.extend(change(&mut self.caught, port, caught));
+            changes.targets.extend(self.target_change(port));
         }
         changes
     }
@@ -451,6 +469,19 @@ impl Catalog {
             mode: meaning.mode,
             is_bound,
         })
+    }
+
+    /// A shim whose container is still to be found changes nothing: it may be another one than Docker's listing has.
+    fn target_change(&mut self, port: PublishedPort) -> Option<(PublishedPort, Option<ShimTarget>)> {
+        let after = match self.claim_on(&port) {
+            Some(claim) => Some(claim.target()?),
+            None => None,
+        };
+        let before = match &after {
+            Some(after) => self.targets.insert(port, after.clone()),
+            None => self.targets.remove(&port),
+        };
+        (before != after).then_some((port, after))
     }
 
     fn change_for_envoy(&mut self, port: PublishedPort, after: Option<ProxiedPort>) -> Option<PortChange> {

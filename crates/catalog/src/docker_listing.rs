@@ -34,7 +34,7 @@ pub struct ListedPort {
     pub published: PublishedPort,
     /// The container's port.
     pub container_port: u16,
-    /// The container's address on the network that Docker names first, where it has one.
+    /// The container's address on the network by which the host reaches it best, where it has one.
     pub container_address: Option<IpAddr>,
 }
 

@@ -26,5 +26,5 @@ pub use catalog::{Catalog, Changes, Lookup, PortChange, PortRow};
 pub use docker_listing::{ListedContainer, ListedPort};
 pub use own_instance::{OwnInstance, OwnSettings};
 pub use own_instances::{OwnChange, OwnHost, OwnInstances, StaticInstance};
-pub use registration::{Container, Registration, RegistrationId};
+pub use registration::{Container, Registration, RegistrationId, ShimTarget};
 pub use service_ports::{LocalAddresses, ServiceInstance, ServicePortChange, ServicePorts, ServiceRow};

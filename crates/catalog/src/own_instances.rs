@@ -19,6 +19,7 @@ use model::{CheckSettings, ContainerId, HostName, InstanceKey, Status};
 
 use crate::docker_listing::ListedContainer;
 use crate::own_instance::{self, OwnInstance, OwnSettings};
+use crate::registration::ShimTarget;
 
 /// What holds for this host.
 #[derive(Clone, Debug)]
@@ -52,6 +53,8 @@ pub struct OwnInstances {
     checker: Checker,
     containers: HashMap<ContainerId, (ListedContainer, Announcement)>,
     statics: BTreeMap<InstanceKey, StaticInstance>,
+    /// Where shims reach the containers of their ports.
+    targets: BTreeMap<PublishedPort, ShimTarget>,
     /// Taken out of service by an operator. Those of an earlier life of the registrar may not be known yet.
     drained: BTreeSet<InstanceKey>,
     /// Docker has asked them to stop.
@@ -70,6 +73,7 @@ impl OwnInstances {
             checker: Checker::new(Limits::default(), seed),
             containers: HashMap::new(),
             statics: BTreeMap::new(),
+            targets: BTreeMap::new(),
             drained: BTreeSet::new(),
             stopping: BTreeSet::new(),
             problems: BTreeMap::new(),
@@ -92,6 +96,16 @@ impl OwnInstances {
         let id = listed.container.id.clone();
         self.containers.insert(id.clone(), (listed.clone(), announcement));
         self.refresh_container(&id, now);
+    }
+
+    /// Where the port's shim reaches its container from now on; `None`: no shim has it any longer.
+    pub fn set_target(&mut self, port: PublishedPort, target: Option<ShimTarget>, now: Instant) {
+        let before = match &target {
+            Some(target) => self.targets.insert(port, target.clone()),
+            None => self.targets.remove(&port),
+        };
+        let ids: BTreeSet<_> = [before, target].into_iter().flatten().map(|target| target.container).collect();
+        ids.iter().for_each(|id| self.refresh_container(id, now));
     }
 
     /// A container that runs no longer. What was drained is not when it starts again.
@@ -198,7 +212,8 @@ impl OwnInstances {
 
     fn refresh_container(&mut self, id: &ContainerId, now: Instant) {
         let Some((listed, announcement)) = self.containers.get(id) else { return };
-        let own = OwnInstance::of_container(listed, announcement, Status::Unknown, &self.host.settings);
+        let listed = self.as_shims_reach_it(listed);
+        let own = OwnInstance::of_container(&listed, announcement, Status::Unknown, &self.host.settings);
         let Some(own) = own else { return self.forget(key_of(id)) };
         let ports = checked_ports(&own);
         let subject = Subject { docker_health: listed.health, ..subject(&self.host, &ports) };
@@ -212,6 +227,16 @@ impl OwnInstances {
         let problems = problems.chain(problem).chain(no_listener).chain(no_service_ports).take(PROBLEMS_MAX).collect();
         self.found.extend(self.checker.set(own.key(), check, now));
         self.announce(own, problems);
+    }
+
+    /// The container with the addresses by which its shims reach it, where it has shims.
+    fn as_shims_reach_it(&self, listed: &ListedContainer) -> ListedContainer {
+        let mut listed = listed.clone();
+        for port in &mut listed.ports {
+            let target = self.targets.get(&port.published).filter(|target| target.container == listed.container.id);
+            port.container_address = target.map(|target| target.address).or(port.container_address);
+        }
+        listed
     }
 
     fn refresh_static(&mut self, key: InstanceKey, now: Instant) {

@@ -1,6 +1,6 @@
 //! One shim's claim on its published port, joined with the container behind it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -43,6 +43,16 @@ pub struct Container {
     pub facts: ContainerFacts,
 }
 
+/// Where dockerd has a shim reach its container. It is right wherever Docker's listing names several networks, and there
+/// before the listing is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShimTarget {
+    /// Whose port it is.
+    pub container: ContainerId,
+    /// The container's address.
+    pub address: IpAddr,
+}
+
 /// A registration and what became of it.
 #[derive(Debug)]
 pub(crate) struct Claim {
@@ -64,6 +74,12 @@ impl Claim {
         let port = self.registration.container.port();
         self.meaning = Some(container.facts.meaning_for(port, defaults));
         self.container = Some(Arc::clone(container));
+    }
+
+    /// Where the shim reaches its container, once that is known.
+    pub(crate) fn target(&self) -> Option<ShimTarget> {
+        let container = self.container.as_ref()?.id.clone();
+        Some(ShimTarget { container, address: self.registration.container.ip() })
     }
 
     /// What Envoy is to serve for this claim.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use model::labels::ContainerFacts;
 use model::{ContainerId, Protocol, ProxyMode, PublishedPort};
 
-use crate::{Catalog, Container, ListedContainer, ListedPort, PortChange, Registration, RegistrationId};
+use crate::{Catalog, Container, ListedContainer, ListedPort, PortChange, Registration, RegistrationId, ShimTarget};
 
 const FIRST: RegistrationId = RegistrationId(1);
 const SECOND: RegistrationId = RegistrationId(2);
@@ -446,4 +446,50 @@ fn unproxied_ports_that_envoy_can_not_serve_are_dockers() {
     catalog.docker_listed_all(vec![udp, none, listed('c', &[9090])]);
     assert_eq!(take_changes(&mut catalog), vec![]);
     assert!(catalog.rows().iter().all(|row| !row.is_unproxied));
+}
+
+#[test]
+fn where_a_shim_reaches_its_container_is_told_once_that_is_known_and_until_the_shim_goes() {
+    let mut catalog = Catalog::default();
+    catalog.register(FIRST, registration(tcp(8080), "172.17.0.2:80"));
+    assert_eq!(catalog.take_changes().targets, vec![], "its container is still to be found");
+    found(&mut catalog, "172.17.0.2", container('a', &[]));
+    let target = |address| Some(ShimTarget { container: container_id('a'), address: ip(address) });
+    assert_eq!(catalog.take_changes().targets, vec![(tcp(8080), target("172.17.0.2"))]);
+
+    // dockerd starts the next shim before the last one has gone.
+    catalog.register(SECOND, registration(tcp(8080), "172.18.0.2:80"));
+    catalog.unregister(FIRST);
+    assert_eq!(catalog.take_changes().targets, vec![]);
+    found(&mut catalog, "172.18.0.2", container('a', &[]));
+    assert_eq!(catalog.take_changes().targets, vec![(tcp(8080), target("172.18.0.2"))]);
+    catalog.unregister(SECOND);
+    assert_eq!(catalog.take_changes().targets, vec![(tcp(8080), None)]);
+}
+
+#[test]
+fn a_port_that_envoy_alone_serves_follows_its_container_to_another_address() {
+    let mut catalog = listed_without_a_shim();
+    catalog.adopt(tcp(8080));
+    take_changes(&mut catalog);
+    let mut moved = reachable('a', &[8080]);
+    moved.ports[0].container_address = Some(ip("172.19.0.9"));
+    catalog.docker_listed(moved);
+    let [PortChange { after: Some(after), .. }] = &take_changes(&mut catalog)[..] else { panic!("nothing changed") };
+    assert_eq!(after.container.ip(), ip("172.19.0.9"));
+}
+
+#[test]
+fn a_container_that_is_renamed_has_its_new_name_and_what_follows_from_it() {
+    let pattern = model::labels::Defaults { name_pattern: Some("^(.*)$".parse().unwrap()), ..Default::default() };
+    let mut catalog = Catalog::new(pattern);
+    catalog.register(FIRST, registration(tcp(8080), "172.17.0.2:80"));
+    found(&mut catalog, "172.17.0.2", container('a', &[]));
+    take_changes(&mut catalog);
+    let mut renamed = listed('a', &[8080]);
+    renamed.container.facts.name = "new".to_owned();
+    catalog.docker_listed(renamed);
+    let [PortChange { after: Some(after), .. }] = &take_changes(&mut catalog)[..] else { panic!("nothing changed") };
+    assert_eq!(after.service.name.as_str(), "new");
+    assert_eq!(catalog.rows()[0].container.as_ref().unwrap().facts.name, "new");
 }

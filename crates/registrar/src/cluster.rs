@@ -15,11 +15,12 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use catalog::{
-    ListedContainer, OwnHost, OwnInstance, OwnInstances, ServicePortChange, ServicePorts, ServiceRow, StaticInstance,
+    ListedContainer, OwnHost, OwnInstance, OwnInstances, ServicePortChange, ServicePorts, ServiceRow, ShimTarget,
+    StaticInstance,
 };
 use gossip::{Answer, ClusterName, Gossip, HostStatus, Order, Output};
 use health::{Outcome, ProbeId};
-use model::{ContainerId, HostName, InstanceId, InstanceKey, Status};
+use model::{ContainerId, HostName, InstanceId, InstanceKey, PublishedPort, Status};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -136,6 +137,11 @@ impl Cluster {
 
     pub(crate) fn docker_listed(&mut self, listed: &ListedContainer, now: Instant) {
         self.own.docker_listed(listed, now);
+    }
+
+    /// Where the port's shim reaches its container now; `None`: no shim has it any longer.
+    pub(crate) fn set_target(&mut self, port: PublishedPort, target: Option<ShimTarget>, now: Instant) {
+        self.own.set_target(port, target, now);
     }
 
     /// The user that Envoy runs as.

@@ -6,7 +6,11 @@
 //! in the catalogue. Nothing here ever makes a shim wait.
 
 pub(crate) mod convert;
+mod known;
+mod listing;
 mod lookup;
+mod reach;
+mod settled;
 mod stops;
 mod watch;
 

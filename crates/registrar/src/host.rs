@@ -278,7 +278,10 @@ impl Host {
 
     /// Everything that follows from what was taken in.
     fn settle(&mut self, now: Instant) {
-        let changes = self.take_port_changes();
+        let mut changes = self.take_port_changes();
+        for (port, target) in changes.targets.drain(..) {
+            self.cluster.set_target(port, target, now);
+        }
         let world_is_known = self.readiness.docker != DockerState::Unheard;
         for change in self.cluster.settle(world_is_known, now) {
             let consequences = self.services.change(&change, &self.catalog, &self.settings);

@@ -210,3 +210,52 @@ fn static_services_come_and_go_with_their_list() {
     own.set_static(vec![], now);
     assert_eq!(statuses(&mut own), [None]);
 }
+
+/// Where the only instance is reached and checked.
+fn reached(own: &mut OwnInstances) -> String {
+    let [(_, Some(changed))] = &own.take_changes()[..] else { panic!("nothing changed") };
+    changed.local[0].1.to_string()
+}
+
+#[test]
+fn a_container_is_reached_where_its_shim_reaches_it_and_where_docker_lists_it_without_one() {
+    let (mut own, now) = (own(), Instant::now());
+    let mut container = listed('a', &[SERVICE_PORT]);
+    let port = container.ports[0].published;
+    let target = |digit, address: [u8; 4]| {
+        Some(ShimTarget { container: listed(digit, &[]).container.id, address: address.into() })
+    };
+    own.set_target(port, target('a', [172, 18, 0, 9]), now);
+    own.docker_listed(&container, now);
+    assert_eq!(reached(&mut own), "172.18.0.9:80");
+    own.set_target(port, target('a', [172, 18, 0, 10]), now);
+    assert_eq!(reached(&mut own), "172.18.0.10:80");
+    let probe = check(&mut own, true, now);
+    assert_eq!(probe, Probe::Tcp(health::Peer::Address("172.18.0.10:80".parse().unwrap())));
+    own.take_changes();
+    own.set_target(port, None, now);
+    assert_eq!(reached(&mut own), "172.17.0.2:80");
+    container.ports[0].container_address = Some([172, 17, 0, 3].into());
+    own.docker_listed(&container, now);
+    assert_eq!(reached(&mut own), "172.17.0.3:80");
+    own.set_target(port, target('b', [172, 18, 0, 11]), now);
+    assert_eq!(own.take_changes(), vec![], "the port is said to be another container's");
+}
+
+#[test]
+fn an_image_does_not_have_the_host_ask_others_even_where_its_containers_may() {
+    let now = Instant::now();
+    let policy = Policy { allow_other_targets: true, ..Policy::default() };
+    let mut own = OwnInstances::new(OwnHost { policy, ..host() }, 1);
+    let labels = [SERVICE_PORT, ("HealthCheck", "HttpGet"), ("HealthCheckArgs", "http://192.0.2.1/")];
+    let of_container = ListedContainer { image_labels: Some(HashMap::new()), ..listed('a', &labels) };
+    own.docker_listed(&of_container, now);
+    let key = key_of(&of_container.container.id);
+    assert_eq!(own.problems(key), Vec::<String>::new());
+    let its_own = Some(of_container.container.facts.labels.clone());
+    for image_labels in [its_own, None] {
+        own.docker_listed(&ListedContainer { image_labels, ..of_container.clone() }, now);
+        let problem = &own.problems(key)[0];
+        assert!(problem.contains("192.0.2.1:80 is not the instance itself"), "{problem}");
+    }
+}

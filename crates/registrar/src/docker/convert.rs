@@ -5,12 +5,14 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use bollard::models::{ContainerSummary, EndpointSettings, Network, NetworkInspect, PortSummary, PortSummaryTypeEnum};
+use bollard::models::{ContainerSummary, Network, NetworkInspect, PortSummary, PortSummaryTypeEnum};
 use catalog::{Container, ListedContainer, ListedPort};
 use health::DockerHealth;
 use model::labels::ContainerFacts;
-use model::{CheckKind, ContainerId, Protocol, PublishedPort};
+use model::{ContainerId, Protocol, PublishedPort};
 use nix::sys::signal::Signal;
+
+use super::reach::{self, Drivers};
 
 /// The ids of the networks that can hold one of these addresses, by their subnets.
 pub(crate) fn networks_holding<'a>(networks: &'a [Network], addresses: &[IpAddr]) -> Vec<&'a str> {
@@ -52,26 +54,12 @@ pub(crate) fn container(summary: &ContainerSummary) -> Option<Container> {
 }
 
 /// A running container of a listing's entry, with its published ports.
-pub(crate) fn listed_container(summary: &ContainerSummary) -> Option<ListedContainer> {
-    let networks = summary.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
-    let both = |network: &EndpointSettings| [network.ip_address.clone(), network.global_ipv6_address.clone()];
-    let mut networks: Vec<_> = networks.into_iter().flatten().collect();
-    // The host reaches a container at each of its bridges; a network without a gateway is internal, or none. By name, so
-    // that it is the same one every time.
-    let has_no_gateway = |network: &EndpointSettings| network.gateway.as_ref().is_none_or(String::is_empty);
-    networks.sort_by_key(|(name, network)| (has_no_gateway(network), name.as_str()));
-    let mut addresses = networks.into_iter().flat_map(|(_, network)| both(network)).flatten();
-    let address = addresses.find_map(|text| text.parse().ok());
+pub(super) fn listed_container(summary: &ContainerSummary, drivers: &Drivers) -> Option<ListedContainer> {
+    let address = reach::address(summary, drivers);
     let ports = summary.ports.iter().flatten().filter_map(|port| listed_port(port, address)).collect();
     let created_ms = summary.created.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(0).saturating_mul(1000);
     let health = summary.status.as_deref().and_then(health_in);
     Some(ListedContainer { container: container(summary)?, ports, health, image_labels: None, created_ms })
-}
-
-/// Whether the labels ask for a command to be run on the host.
-pub(crate) fn asks_for_a_command(listed: &ListedContainer) -> bool {
-    let kind = listed.container.facts.labels.get(model::service_labels::HEALTH_CHECK);
-    kind.is_some_and(|kind| kind == CheckKind::External.as_str())
 }
 
 /// The number of a signal that Docker names as `15`, `SIGTERM` or `TERM`.
@@ -189,26 +177,12 @@ mod tests {
                 "NetworkSettings": {{"Networks": {{"bridge": {{"IPAddress": "172.17.0.2"}}}}}}}}"#
         ))
         .unwrap();
-        let listed = listed_container(&summary).unwrap();
+        let listed = listed_container(&summary, &Drivers::default()).unwrap();
         assert_eq!(listed.container.facts.name, "web");
         assert_eq!(listed.container.facts.labels["ServiceName"], "a");
         assert_eq!(listed.ports.len(), 1);
         assert_eq!(listed.ports[0].published.to_string(), "[::]:8080/tcp");
         assert_eq!(listed.ports[0].container_address, Some(ip("172.17.0.2")));
-    }
-
-    #[test]
-    fn of_several_networks_the_first_by_name_with_a_gateway_gives_the_address() {
-        let summary: ContainerSummary = serde_json::from_str(&format!(
-            r#"{{"Id": "{ID}", "Ports": [{{"IP": "::", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"}}],
-                "NetworkSettings": {{"Networks": {{
-                    "a-internal": {{"IPAddress": "172.20.0.2", "Gateway": ""}},
-                    "c": {{"IPAddress": "172.19.0.2", "Gateway": "172.19.0.1"}},
-                    "b": {{"IPAddress": "172.18.0.2", "Gateway": "172.18.0.1"}}
-                }}}}}}"#
-        ))
-        .unwrap();
-        assert_eq!(listed_container(&summary).unwrap().ports[0].container_address, Some(ip("172.18.0.2")));
     }
 
     #[test]
@@ -232,6 +206,12 @@ mod tests {
 
     #[test]
     fn an_entry_without_a_usable_id_is_left_out() {
-        assert_eq!(listed_container(&ContainerSummary { id: Some("abc".to_owned()), ..Default::default() }), None);
+        assert_eq!(
+            listed_container(
+                &ContainerSummary { id: Some("abc".to_owned()), ..Default::default() },
+                &Drivers::default()
+            ),
+            None
+        );
     }
 }

@@ -1,22 +1,44 @@
-//! Keeps the listing of running containers true: a full listing first, then event by event.
+//! Keeps the listing of running containers true: a whole listing first, then question by question as events come.
+//!
+//! Events are read whatever becomes of the questions, since dockerd drops those of a reader that is slow. What follows
+//! from events and answers is decided in [`known`](super::known).
 
 use std::collections::HashMap;
-use std::pin::pin;
+use std::future::Future;
+use std::pin::{Pin, pin};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bollard::Docker;
-use bollard::models::{ContainerSummary, EventMessage};
-use bollard::query_parameters::{EventsOptions, ListContainersOptions};
+use bollard::models::{EventMessage, EventMessageTypeEnum};
+use bollard::query_parameters::EventsOptions;
+use catalog::ListedContainer;
 use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use model::ContainerId;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
+use super::known::{About, Known, Question};
+use super::listing::Lister;
+use super::settled::Settling;
 use super::stops::Stops;
-use super::{DockerError, DockerEvent, answered, convert};
+use super::{DockerError, DockerEvent};
 use crate::event::Event;
 
 /// How far back Docker is to tell events: what happens while the full listing is taken must not be missed.
 const OVERLAP: Duration = Duration::from_secs(2);
+
+/// How often everything is listed, whether an event asks for it or not: dockerd drops events of a reader that it takes
+/// for slow, and says nothing.
+const LIST_ALL_EVERY: Duration = Duration::from_secs(60);
+
+/// How many questions may be open at once.
+const QUESTIONS_MAX: usize = 4;
+
+/// The events that say something of a running container, by the type of what they are about. The others, above all those
+/// of commands that are run in containers, are many.
+const EVENTS: [&str; 9] =
+    ["start", "die", "destroy", "kill", "rename", "unpause", "health_status", "connect", "disconnect"];
 
 /// Watches until Docker fails.
 pub(super) async fn run(docker: &Docker, events: &mpsc::Sender<Event>) -> DockerError {
@@ -27,78 +49,124 @@ pub(super) async fn run(docker: &Docker, events: &mpsc::Sender<Event>) -> Docker
 }
 
 async fn follow(docker: &Docker, events: &mpsc::Sender<Event>) -> Result<(), DockerError> {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(OVERLAP);
-    let options = EventsOptions {
-        since: Some(since.as_secs().to_string()),
-        filters: Some(HashMap::from([("type".to_owned(), vec!["container".to_owned()])])),
-        ..Default::default()
+    let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let lister = Lister::new(docker);
+    let all = lister.list(&About::All).await?;
+    let mut watch = Watch {
+        lister: &lister,
+        began,
+        known: Known::new(&all),
+        stops: Stops::new(docker),
+        settling: Settling::new(docker),
+        questions: FuturesUnordered::new(),
     };
-    let all = list(docker, None).await?;
-    tell(events, DockerEvent::ListedAll(all)).await?;
+    tell(events, [DockerEvent::ListedAll(all)]).await?;
 
-    let mut stream = pin!(docker.events(Some(options)));
-    let mut stops = Stops::new(docker);
+    let mut stream = pin!(docker.events(Some(events_since(began.saturating_sub(OVERLAP)))));
+    let mut whole = interval_at(Instant::now() + LIST_ALL_EVERY, LIST_ALL_EVERY);
+    whole.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        watch.ask();
         tokio::select! {
             message = stream.next() => {
                 let Some(message) = message else { return Ok(()) };
-                if let Some(event) = react(docker, &message?, &mut stops).await? {
-                    tell(events, event).await?;
+                tell(events, watch.react(&message?)).await?;
+            }
+            Some((question, listed)) = watch.questions.next() => {
+                tell(events, watch.known.answered(question, listed?)).await?;
+            }
+            Some(id) = watch.stops.next() => tell(events, [DockerEvent::Stopping(id)]).await?,
+            Some(id) = watch.settling.next() => watch.known.changed(id),
+            _ = whole.tick() => watch.known.suspect_all(),
+        }
+    }
+}
+
+fn events_since(since: Duration) -> EventsOptions {
+    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    EventsOptions {
+        since: Some(since.as_secs().to_string()),
+        filters: Some(HashMap::from([
+            ("type".to_owned(), texts(&["container", "network"])),
+            ("event".to_owned(), texts(&EVENTS)),
+        ])),
+        ..Default::default()
+    }
+}
+
+type Answer = (Question, Result<Vec<ListedContainer>, DockerError>);
+
+/// One conversation: what is known, and what is asked.
+struct Watch<'a> {
+    lister: &'a Lister<'a>,
+    /// When the first listing was asked for, by Unix time.
+    began: Duration,
+    known: Known,
+    stops: Stops<'a>,
+    settling: Settling<'a>,
+    questions: FuturesUnordered<Pin<Box<dyn Future<Output = Answer> + Send + 'a>>>,
+}
+
+impl Watch<'_> {
+    fn ask(&mut self) {
+        while self.questions.len() < QUESTIONS_MAX {
+            let Some(question) = self.known.next_question() else { return };
+            let lister = self.lister;
+            self.questions.push(Box::pin(async move {
+                let listed = lister.list(&question.about).await;
+                (question, listed)
+            }));
+        }
+    }
+
+    /// What follows at once from one of Docker's events.
+    fn react(&mut self, message: &EventMessage) -> Option<DockerEvent> {
+        let actor = message.actor.as_ref()?;
+        let attribute = |name: &str| actor.attributes.as_ref()?.get(name);
+        let is_of_a_network = message.typ == Some(EventMessageTypeEnum::NETWORK);
+        match message.action.as_deref()? {
+            "connect" | "disconnect" if is_of_a_network => {
+                self.settling.wait_for(attribute("container")?.parse().ok()?);
+            }
+            _ if is_of_a_network => {}
+            "kill" => self.stops.ask(id_of(message)?, attribute("signal")?.clone()),
+            "start" => {
+                let id = id_of(message)?;
+                self.stops.forget(&id);
+                self.known.changed(id);
+            }
+            "die" | "destroy" => {
+                let id = id_of(message)?;
+                self.stops.forget(&id);
+                if self.is_before_the_listing(message) {
+                    // The same container may have been started since.
+                    self.known.changed(id);
+                } else {
+                    return Some(self.known.ended(id));
                 }
             }
-            Some(id) = stops.next() => tell(events, DockerEvent::Stopping(id)).await?,
-        }
-    }
-}
-
-/// What follows from one of Docker's events.
-async fn react(
-    docker: &Docker,
-    message: &EventMessage,
-    stops: &mut Stops<'_>,
-) -> Result<Option<DockerEvent>, DockerError> {
-    let id = message.actor.as_ref().and_then(|actor| actor.id.as_deref()).and_then(|id| id.parse::<ContainerId>().ok());
-    let (Some(id), Some(action)) = (id, message.action.as_deref()) else { return Ok(None) };
-    if matches!(action, "start" | "die" | "destroy") {
-        stops.forget(&id);
-    }
-    match action {
-        "start" | "rename" | "unpause" => Ok(list(docker, Some(&id)).await?.pop().map(DockerEvent::Listed)),
-        "die" | "destroy" => Ok(Some(DockerEvent::Stopped(id))),
-        "kill" => {
-            let attributes = message.actor.as_ref().and_then(|actor| actor.attributes.as_ref());
-            if let Some(signal) = attributes.and_then(|attributes| attributes.get("signal")) {
-                stops.ask(id, signal.clone());
+            action if action == "rename" || action == "unpause" || action.starts_with("health_status") => {
+                self.known.changed(id_of(message)?);
             }
-            Ok(None)
+            _ => {}
         }
-        // `health_status: healthy` and the like.
-        _ if action.starts_with("health_status") => Ok(list(docker, Some(&id)).await?.pop().map(DockerEvent::Listed)),
-        _ => Ok(None),
+        None
+    }
+
+    /// Whether the event may be told only because of the [`OVERLAP`].
+    fn is_before_the_listing(&self, message: &EventMessage) -> bool {
+        let at = message.time_nano.and_then(|nanoseconds| u64::try_from(nanoseconds).ok());
+        at.is_none_or(|at| Duration::from_nanos(at) <= self.began)
     }
 }
 
-async fn list(docker: &Docker, only: Option<&ContainerId>) -> Result<Vec<catalog::ListedContainer>, DockerError> {
-    let filters = only.map(|id| HashMap::from([("id".to_owned(), vec![id.to_string()])]));
-    let options = ListContainersOptions { filters, ..Default::default() };
-    let summaries = answered(docker.list_containers(Some(options))).await?;
-    let mut listed = Vec::new();
-    for summary in &summaries {
-        let Some(mut container) = convert::listed_container(summary) else { continue };
-        if convert::asks_for_a_command(&container) {
-            container.image_labels = image_labels(docker, summary).await;
-        }
-        listed.push(container);
+fn id_of(message: &EventMessage) -> Option<ContainerId> {
+    message.actor.as_ref()?.id.as_deref()?.parse().ok()
+}
+
+async fn tell(events: &mpsc::Sender<Event>, told: impl IntoIterator<Item = DockerEvent>) -> Result<(), DockerError> {
+    for event in told {
+        events.send(Event::Docker(event)).await.map_err(|_| DockerError::EventsEnded)?;
     }
-    Ok(listed)
-}
-
-/// The labels that came with the image: a command of theirs is never run on the host.
-async fn image_labels(docker: &Docker, summary: &ContainerSummary) -> Option<HashMap<String, String>> {
-    let image = answered(docker.inspect_image(summary.image_id.as_deref()?)).await.ok()?;
-    Some(image.config.and_then(|config| config.labels).unwrap_or_default())
-}
-
-async fn tell(events: &mpsc::Sender<Event>, event: DockerEvent) -> Result<(), DockerError> {
-    events.send(Event::Docker(event)).await.map_err(|_| DockerError::EventsEnded)
+    Ok(())
 }
