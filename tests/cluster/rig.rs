@@ -51,7 +51,13 @@ pub(crate) fn plain(lab: &Lab, names: &[&str]) -> Vec<Host> {
 fn view(host: &Host) -> (Value, Vec<Value>) {
     let hosts = host.api("hosts").as_array().cloned().unwrap_or_default();
     let shared = |host: &Value| ["name", "address", "status", "instances"].map(|field| host[field].clone()).into();
-    (host.api("services"), hosts.iter().map(shared).collect())
+    let mut services = host.api("services");
+    let rows = services.as_array_mut().into_iter().flatten();
+    for instance in rows.filter_map(|row| row["instances"].as_array_mut()).flatten() {
+        // Only its own host knows why an instance is not alive.
+        instance["reason"].take();
+    }
+    (services, hosts.iter().map(shared).collect())
 }
 
 /// Waits until all of them know the same, all of them alive.

@@ -185,6 +185,10 @@ pub struct Instance {
     pub port: Option<u16>,
     /// `alive`, `unhealthy`, `unknown` or `draining`, as its own host sees it.
     pub status: String,
+    /// Why it is not alive, in words: what its health check saw last, say. Null where it is alive, and on hosts other
+    /// than its own, which are not told.
+    #[serde(default)]
+    pub reason: Option<String>,
     /// Docker's id, 64 digits; null for a static entry.
     pub container_id: Option<String>,
     /// The image as it was asked for.

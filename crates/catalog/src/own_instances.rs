@@ -62,6 +62,7 @@ pub struct OwnInstances {
     problems: BTreeMap<InstanceKey, Vec<String>>,
     announced: BTreeMap<InstanceKey, OwnInstance>,
     changed: BTreeSet<InstanceKey>,
+    found: Vec<StatusChange>,
 }
 
 impl OwnInstances {
@@ -79,6 +80,7 @@ impl OwnInstances {
             problems: BTreeMap::new(),
             announced: BTreeMap::new(),
             changed: BTreeSet::new(),
+            found: Vec::new(),
         }
     }
 
@@ -181,7 +183,27 @@ impl OwnInstances {
     pub fn check_finished(&mut self, id: ProbeId, outcome: Outcome, now: Instant) {
         if let Some(change) = self.checker.finished(id, outcome, now) {
             self.update_status(change.key);
+            self.found.push(change);
         }
+    }
+
+    /// What checks found since the last call that makes another status, with what was seen; also of instances that are
+    /// drained, or gone since.
+    pub fn take_found(&mut self) -> Vec<StatusChange> {
+        std::mem::take(&mut self.found)
+    }
+
+    /// Why the instance is not alive, as far as that is known.
+    #[must_use]
+    pub fn reason(&self, key: InstanceKey) -> Option<&str> {
+        if self.drained.contains(&key) {
+            return Some("an operator drains it");
+        }
+        if self.stopping.contains(&key) {
+            return Some("Docker has told it to stop");
+        }
+        let health = self.checker.health(key).filter(|health| health.status != Status::Alive)?;
+        Some(health.reason).filter(|reason| !reason.is_empty())
     }
 
     /// Whether every instance was checked at least once.

@@ -44,6 +44,8 @@ pub struct ServiceInstance {
     pub instance: Arc<Instance>,
     /// The port that is meant; `None` where it has none.
     pub port: Option<InstancePort>,
+    /// Why it is not alive, where its host is this one and knows.
+    pub reason: Option<String>,
 }
 
 /// Where this host's own instances are reached without leaving it: by key and container's published address.
@@ -212,6 +214,7 @@ impl ServicePorts {
             host: id.host.clone(),
             instance: Arc::clone(instance),
             port: Some(port.clone()),
+            reason: None,
         };
         ServiceRow {
             service: service.clone(),
@@ -257,6 +260,7 @@ impl ServicePorts {
                     host: host.clone(),
                     instance: Arc::clone(instance),
                     port: instance.ports.first().cloned(),
+                    reason: None,
                 };
                 rows.entry(&instance.service).or_default().push(listed);
             }

@@ -36,6 +36,8 @@ pub struct Started {
 pub struct StatusChange {
     /// Whose.
     pub key: InstanceKey,
+    /// What it was.
+    pub before: Status,
     /// What it is now.
     pub status: Status,
     /// What was seen, in words for the operator.
@@ -120,7 +122,7 @@ impl Checker {
         let health = RiseFall::new(status);
         let checked = Checked { check, health, reason: reason.clone(), phase, retry: FIRST_RETRY, is_to_spread: true };
         self.instances.insert(key, checked);
-        (status != before).then_some(StatusChange { key, status, reason })
+        (status != before).then_some(StatusChange { key, before, status, reason })
     }
 
     /// Forgets an instance; results of its checks mean nothing any longer.
@@ -153,12 +155,13 @@ impl Checker {
         self.schedule.ended(lane);
         let instance = self.instances.get_mut(&key).filter(|instance| instance.phase == Phase::Running(id))?;
         let Check::Probed(_, timing) = instance.check else { return None };
+        let before = instance.health.status();
         let change = instance.observe(outcome.healthy, &timing);
         instance.reason = outcome.reason;
         let due = (since + instance.delay(&timing, key, self.seed)).max(now);
         instance.phase = Phase::Due(due);
         self.schedule.add(lane, due, key);
-        change.map(|status| StatusChange { key, status, reason: instance.reason.clone() })
+        change.map(|status| StatusChange { key, before, status, reason: instance.reason.clone() })
     }
 
     /// What is known of an instance's health; `None` for an instance that is not.

@@ -277,6 +277,7 @@ impl Cluster {
     }
 
     fn settle_own(&mut self) {
+        self.own.take_found().iter().for_each(told::log_found);
         let changes = self.own.take_changes();
         if changes.is_empty() {
             return;
@@ -378,7 +379,9 @@ impl Cluster {
 
     /// Every service of the cluster.
     pub(crate) fn service_rows(&self) -> Vec<ServiceRow> {
-        self.services.rows()
+        let mut rows = self.services.rows();
+        rows.iter_mut().for_each(|row| self.add_own_knowledge(row));
+        rows
     }
 
     /// Every host of the cluster, this one among them.

@@ -34,13 +34,14 @@ fn service(row: &ServiceRow, service_name: String, environment_name: String) -> 
 }
 
 fn instance(listed: &ServiceInstance) -> admin_api::Instance {
-    let ServiceInstance { host, instance, port } = listed;
+    let ServiceInstance { host, instance, port, reason } = listed;
     admin_api::Instance {
         id: InstanceId { host: host.clone(), key: instance.key() }.to_string(),
         host: host.to_string(),
         address: port.as_ref().map(|port| port.address),
         port: port.as_ref().map(|port| port.port),
         status: instance.status.to_string(),
+        reason: reason.clone(),
         container_id: instance.origin.container().map(ToString::to_string),
         image: instance.image.as_str().to_owned(),
         version: instance.version.as_str().to_owned(),

@@ -8,7 +8,7 @@ use crate::args::Output;
 use crate::client::{Client, ClientError};
 use crate::print;
 use crate::show_ports::published;
-use crate::show_services::{ALIVE, address};
+use crate::show_services::{ALIVE, address, reason};
 use crate::table::printable;
 
 /// How many instances are named.
@@ -263,8 +263,7 @@ fn of_service(service: &Service, port: u16, envoy: &Envoy) -> Explanation {
         ),
     });
     if !others.is_empty() {
-        sentences
-            .push(format!("These get nothing new: {}.", named(&others, &|instance| format!("({})", instance.status))));
+        sentences.push(format!("These get nothing new: {}.", named(&others, &why_not)));
     }
     sentences.push(if envoy.connected {
         "If this host's Envoy died, the registrar would pass connections to service ports on until it is back.".to_owned()
@@ -275,6 +274,12 @@ fn of_service(service: &Service, port: u16, envoy: &Envoy) -> Explanation {
     });
     sentences.extend(service.problem.as_ref().map(|problem| format!("Problem: {problem}.")));
     Explanation { subject: service_at(service, port), sentences }
+}
+
+/// Why an instance gets nothing.
+fn why_not(instance: &admin_api::Instance) -> String {
+    let reason = reason(instance).map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("({}{reason})", instance.status)
 }
 
 #[cfg(test)]

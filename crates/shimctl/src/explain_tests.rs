@@ -86,7 +86,7 @@ fn a_service_names_who_gets_requests_and_who_does_not() {
 service web in the environment test, service port 9500
   A connection to a service address at port 9500 comes to the Envoy of the host that it begins on.
   Envoy gives it to one of these: a/0123456789ab at 10.0.0.1:8000.
-  These get nothing new: b/0123456789ab (unhealthy).
+  These get nothing new: b/0123456789ab (unhealthy: ask on b).
   If this host's Envoy died, the registrar would pass connections to service ports on until it is back.
 ";
     for subject in [Subject::Service("web".to_owned()), Subject::Port(9500)] {

@@ -9,8 +9,8 @@ use crate::table::{NOTHING, table};
 
 const HEADER: [&str; 6] = ["SERVICE", "ENVIRONMENT", "PORT", "MODE", "INSTANCES", "PROBLEM"];
 
-const INSTANCES_HEADER: [&str; 8] =
-    ["SERVICE", "ENVIRONMENT", "PORT", "INSTANCE", "STATUS", "ADDRESS", "IMAGE", "CREATED"];
+const INSTANCES_HEADER: [&str; 9] =
+    ["SERVICE", "ENVIRONMENT", "PORT", "INSTANCE", "STATUS", "ADDRESS", "IMAGE", "CREATED", "REASON"];
 
 /// What an instance is called that gets its share of requests.
 pub(crate) const ALIVE: &str = "alive";
@@ -52,7 +52,7 @@ fn row(service: &Service) -> [String; 6] {
     ]
 }
 
-fn instance_row(service: &Service, instance: &Instance, now_ms: u64) -> [String; 8] {
+fn instance_row(service: &Service, instance: &Instance, now_ms: u64) -> [String; 9] {
     [
         service.service_name.clone(),
         service.environment_name.clone(),
@@ -62,7 +62,14 @@ fn instance_row(service: &Service, instance: &Instance, now_ms: u64) -> [String;
         address(instance).unwrap_or_else(|| NOTHING.to_owned()),
         instance.image.clone(),
         ago(now_ms, instance.since),
+        reason(instance).unwrap_or_else(|| NOTHING.to_owned()),
     ]
+}
+
+/// Why it is not alive. Hosts don't tell each other.
+pub(crate) fn reason(instance: &Instance) -> Option<String> {
+    let elsewhere = (instance.status == "unhealthy").then(|| format!("ask on {}", instance.host));
+    instance.reason.clone().or(elsewhere)
 }
 
 /// Where other hosts reach it, if they do.
@@ -87,6 +94,7 @@ pub(crate) mod tests {
             address: Some("10.0.0.1".parse().unwrap()),
             port: Some(8000),
             status: status.to_owned(),
+            reason: None,
             container_id: None,
             image: "web:1".to_owned(),
             version: "1".to_owned(),
@@ -108,7 +116,9 @@ pub(crate) mod tests {
 
     fn services() -> [Service; 2] {
         let away = Instance { address: None, port: None, ..instance("b/0123456789ab", "alive") };
-        let web = service("web", Some(9500), vec![away, instance("a/0123456789ab", "draining")]);
+        let reason = Some("GET http://172.17.0.2:80/: 500".to_owned());
+        let here = Instance { reason, ..instance("a/0123456789ab", "unhealthy") };
+        let web = service("web", Some(9500), vec![away, here, instance("c/0123456789ab", "unhealthy")]);
         let problem = Some("port 9501 is claimed by web too".to_owned());
         [web, Service { problem, proxy_mode: None, ..service("db", None, Vec::new()) }]
     }
@@ -118,7 +128,7 @@ pub(crate) mod tests {
         let expected = "\
 SERVICE  ENVIRONMENT  PORT  MODE  INSTANCES  PROBLEM
 db       test         -     -     0/0 alive  port 9501 is claimed by web too
-web      test         9500  http  1/2 alive  -
+web      test         9500  http  1/3 alive  -
 ";
         assert_eq!(table_of(&services()), expected);
     }
@@ -126,9 +136,10 @@ web      test         9500  http  1/2 alive  -
     #[test]
     fn instances_are_listed_by_id_with_where_they_are_and_how_they_are() {
         let expected = "\
-SERVICE  ENVIRONMENT  PORT  INSTANCE        STATUS    ADDRESS        IMAGE  CREATED
-web      test         9500  a/0123456789ab  draining  10.0.0.1:8000  web:1  5 s ago
-web      test         9500  b/0123456789ab  alive     -              web:1  5 s ago
+SERVICE  ENVIRONMENT  PORT  INSTANCE        STATUS     ADDRESS        IMAGE  CREATED  REASON
+web      test         9500  a/0123456789ab  unhealthy  10.0.0.1:8000  web:1  5 s ago  GET http://172.17.0.2:80/: 500
+web      test         9500  b/0123456789ab  alive      -              web:1  5 s ago  -
+web      test         9500  c/0123456789ab  unhealthy  10.0.0.1:8000  web:1  5 s ago  ask on c
 ";
         assert_eq!(table_of_instances(&services(), 6_000), expected);
     }

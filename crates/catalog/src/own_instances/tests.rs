@@ -89,6 +89,9 @@ fn dockers_own_health_check_counts_where_there_is_one() {
         own.docker_listed(&ListedContainer { health: Some(health), ..listed('a', &[SERVICE_PORT]) }, now);
         assert_eq!(statuses(&mut own), [Some(status)], "{health:?}");
     }
+    let reason = own.reason(key_of(&listed('a', &[]).container.id)).unwrap();
+    assert!(reason.contains("HEALTHCHECK"), "{reason}");
+    assert_eq!(own.take_found().len(), 2);
     assert!(own.start_checks(now + Duration::from_secs(60)).is_empty());
 }
 
@@ -101,7 +104,18 @@ fn failures_make_it_unhealthy_and_say_what_was_seen() {
     check(&mut own, false, later);
     assert_eq!(statuses(&mut own), [Some(Status::Unhealthy)]);
     let key = key_of(&listed('a', &[]).container.id);
-    assert!(own.problems(key)[0].contains("seen"), "{:?}", own.problems(key));
+    assert_eq!(own.reason(key), Some("connect to 172.17.0.2:80: seen"));
+    let found: Vec<_> = own.take_found().into_iter().map(|found| (found.before, found.status)).collect();
+    assert_eq!(found, [(Status::Unknown, Status::Alive), (Status::Alive, Status::Unhealthy)]);
+    let later = own.next_check().unwrap();
+    check(&mut own, false, later);
+    assert_eq!(own.take_found(), [], "it is told once");
+    own.set_drained(key, true);
+    assert_eq!(own.reason(key), Some("an operator drains it"));
+    own.set_drained(key, false);
+    let later = own.next_check().unwrap();
+    check(&mut own, true, later);
+    assert_eq!(own.reason(key), None);
 }
 
 #[test]
@@ -174,8 +188,7 @@ fn a_check_that_is_not_allowed_is_a_problem_and_the_default_counts() {
     let (mut own, now) = (own(), Instant::now());
     let container = listed('a', &[("HealthCheck", "External"), ("HealthCheckArgs", "/bin/true")]);
     own.docker_listed(&container, now);
-    let problems = own.problems(key_of(&container.container.id));
-    assert!(!problems.is_empty());
+    assert_eq!(own.problems(key_of(&container.container.id)).len(), 1);
     assert_eq!(statuses(&mut own), [Some(Status::Alive)]);
 }
 

@@ -2,16 +2,29 @@
 
 use std::collections::BTreeMap;
 
-use catalog::OwnInstance;
+use catalog::{OwnInstance, ServiceRow};
+use health::StatusChange;
 use model::{InstanceId, InstanceKey, Status};
+use tracing::{debug, info, warn};
 
 use super::{Cluster, status_word};
 use crate::listeners::Target;
 use crate::metrics::ClusterNumbers;
 use crate::watch::View;
 
-/// The most problems of labels that a host is said to have.
-const LABEL_PROBLEMS_MAX: usize = 8;
+/// The most problems that a service is said to have.
+const PROBLEMS_MAX: usize = 8;
+
+/// Once for each change, and not for each check.
+pub(super) fn log_found(found: &StatusChange) {
+    let StatusChange { key, before, status, reason } = found;
+    let reason = reason.as_str();
+    match (before, status) {
+        (_, Status::Unhealthy) => warn!(instance = %key, reason, "it is unhealthy, and gets no requests from now on"),
+        (Status::Unhealthy, _) => info!(instance = %key, %status, reason, "it is no longer unhealthy"),
+        _ => debug!(instance = %key, %status, reason, "what checks found"),
+    }
+}
 
 impl Cluster {
     /// Has those of the own instances be listeners that want to.
@@ -71,12 +84,19 @@ impl Cluster {
         }
     }
 
-    /// What is wrong with the labels of this host's instances, as far as they are about the cluster.
-    pub(super) fn label_problems(&self) -> Vec<String> {
-        let mut problems =
-            self.own.label_problems().map(|(key, problem)| format!("instance {}/{key}: {problem}", self.name));
-        let shown: Vec<_> = problems.by_ref().take(LABEL_PROBLEMS_MAX).collect();
-        let unsaid = problems.count();
-        shown.into_iter().chain((unsaid > 0).then(|| format!("and {unsaid} more problems of labels"))).collect()
+    /// What hosts don't tell each other: why own instances are not alive, and what is wrong with their labels.
+    pub(super) fn add_own_knowledge(&self, row: &mut ServiceRow) {
+        let mut problems: Vec<_> = row.problem.take().into_iter().collect();
+        for listed in row.instances.iter_mut().filter(|listed| listed.host == self.name) {
+            let key = listed.instance.key();
+            listed.reason = self.own.reason(key).map(str::to_owned);
+            problems.extend(
+                self.own.problems(key).iter().map(|problem| format!("instance {}/{key}: {problem}", self.name)),
+            );
+        }
+        let unsaid = problems.len().saturating_sub(PROBLEMS_MAX);
+        problems.truncate(PROBLEMS_MAX);
+        problems.extend((unsaid > 0).then(|| format!("and {unsaid} more problems")));
+        row.problem = (!problems.is_empty()).then(|| problems.join("; "));
     }
 }

@@ -31,7 +31,7 @@ const DEATH_WAIT: Duration = Duration::from_secs(1);
 
 /// Healthy if the command exits with 0 within `limit`. The text is how it ended, and its last line of output.
 pub(super) async fn run(words: &[String], limit: Duration) -> Seen {
-    let mut running = Running::start(words).map_err(text)?;
+    let mut running = Running::start(words).map_err(|error| not_started(&error))?;
     let ended_itself = running.wait(limit).await.map_err(text)?;
     let status = running.end().await.map_err(text)?;
     let last_line = running.tail.last_line();
@@ -42,6 +42,18 @@ pub(super) async fn run(words: &[String], limit: Duration) -> Seen {
         Some(status) => Err(seen(described(status))),
         None => Err(seen("it can't be killed".to_owned())),
     }
+}
+
+/// Why a command did not even start. What a unit hides from the registrar is as if it were not there.
+fn not_started(error: &io::Error) -> String {
+    let what = match error.kind() {
+        io::ErrorKind::NotFound => "there is no such command",
+        io::ErrorKind::PermissionDenied => "it may not be run",
+        _ => return error.to_string(),
+    };
+    format!(
+        "{what}, as far as the registrar can see: its unit hides /root, /home and /tmp, a container has its own files"
+    )
 }
 
 fn described(status: ExitStatus) -> String {

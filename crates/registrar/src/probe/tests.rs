@@ -154,7 +154,10 @@ async fn a_command_is_healthy_if_it_exits_with_0_and_its_last_line_is_the_reason
     let outcome = run(&sh("kill -SEGV $$"), LIMIT).await;
     assert_eq!((outcome.healthy, outcome.reason.as_str()), (false, "run sh: killed by signal 11"));
     let outcome = run(&Probe::External(vec!["/no/such/command".to_owned()]), LIMIT).await;
-    assert!(!outcome.healthy && outcome.reason.as_str().contains("No such file"), "{outcome:?}");
+    assert!(!outcome.healthy && outcome.reason.as_str().contains("no such command"), "{outcome:?}");
+    assert!(outcome.reason.as_str().ends_with("its own files"), "{outcome:?}");
+    let outcome = run(&Probe::External(vec!["/etc/passwd".to_owned()]), LIMIT).await;
+    assert!(!outcome.healthy && outcome.reason.as_str().contains("it may not be run"), "{outcome:?}");
     let outcome = run(&Probe::External(vec!["true".to_owned(), "a\0b".to_owned()]), LIMIT).await;
     assert!(!outcome.healthy, "{outcome:?}");
 }

@@ -47,7 +47,12 @@ pub(crate) fn view(instances: &[(&str, Arc<Instance>)]) -> View {
             problem: None,
         });
         let port = instance.ports.first().cloned();
-        row.instances.push(ServiceInstance { host: host.parse().unwrap(), instance: Arc::clone(instance), port });
+        row.instances.push(ServiceInstance {
+            host: host.parse().unwrap(),
+            instance: Arc::clone(instance),
+            port,
+            reason: None,
+        });
     }
     View { services: rows.into_values().collect(), hosts: vec![host("a"), host("b")], is_whole: true }
 }
