@@ -4,12 +4,12 @@
 //! advertise address standing for any. One that is published on loopback, or not at all, can't be reached from
 //! elsewhere and is not announced. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use model::instance::{InstancePort, Origin, PORTS_MAX, Text};
 use model::labels::Defaults;
-use model::service_labels::{Announcement, SIDECAR_LISTENER};
+use model::service_labels::{Announcement, SERVICE_PORT, SIDECAR_LISTENER};
 use model::{Instance, InstanceKey, Protocol, PublishedPort, Status};
 
 use crate::docker_listing::{ListedContainer, ListedPort};
@@ -82,6 +82,36 @@ impl OwnInstance {
     pub fn key(&self) -> InstanceKey {
         self.instance.key()
     }
+}
+
+/// What is to be said of service ports that come to nothing, since no other host could reach them.
+pub(crate) fn service_port_problems(
+    announcement: &Announcement,
+    listed: &ListedContainer,
+    own: &OwnInstance,
+) -> Vec<String> {
+    let of_labels = announcement.service_ports.iter();
+    of_labels
+        .filter_map(|(container_port, service_port)| {
+            let is_it = |port: &&ListedPort| port.container_port == *container_port;
+            let is_served =
+                |port: &InstancePort| port.service_port == Some(*service_port) && port.protocol == Protocol::Tcp;
+            if own.instance.ports.iter().any(is_served) {
+                return None;
+            }
+            let protocols: BTreeSet<_> =
+                listed.ports.iter().filter(is_it).map(|port| port.published.protocol).collect();
+            let reason = match protocols.first() {
+                None => "that port of the container is not published: publish it with -p or -P".to_owned(),
+                Some(Protocol::Tcp) => {
+                    "it is published where other hosts can't reach it: publish it at an address of this host, or at any"
+                        .to_owned()
+                }
+                Some(other) => format!("it is published for {other} alone, and service ports are served for tcp"),
+            };
+            Some(format!("label {SERVICE_PORT}_{container_port}={service_port}: {reason}"))
+        })
+        .collect()
 }
 
 /// What is to be said where a container wants to hear of changes and can't.

@@ -12,10 +12,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Instant;
 
-use health::{CheckedPort, Checker, Limits, Outcome, Plan, Policy, ProbeId, Started, Subject, plan};
+use health::{CheckedPort, Checker, Limits, Outcome, Plan, Policy, ProbeId, Started, StatusChange, Subject, plan};
 use model::instance::InstancePort;
-use model::service_labels::Announcement;
-use model::{CheckSettings, ContainerId, HostName, InstanceKey, Status};
+use model::service_labels::{Announcement, PROBLEMS_MAX};
+use model::{CheckSettings, ContainerId, HostName, InstanceKey, PublishedPort, Status};
 
 use crate::docker_listing::ListedContainer;
 use crate::own_instance::{self, OwnInstance, OwnSettings};
@@ -212,18 +212,10 @@ impl OwnInstances {
         self.announced.values().all(|own| own.instance.status != Status::Unknown)
     }
 
-    /// What is wrong with an instance's labels or check, and what its check saw last when it is not healthy.
+    /// What is wrong with the labels and the check of one instance.
     #[must_use]
-    pub fn problems(&self, key: InstanceKey) -> Vec<String> {
-        let mut problems = self.problems.get(&key).cloned().unwrap_or_default();
-        let health = self.checker.health(key).filter(|health| health.status == Status::Unhealthy);
-        problems.extend(health.map(|health| health.reason.to_owned()).filter(|reason| !reason.is_empty()));
-        problems
-    }
-
-    /// What is wrong with the labels and checks of all instances, in the order of keys.
-    pub fn label_problems(&self) -> impl Iterator<Item = (InstanceKey, &str)> {
-        self.problems.iter().flat_map(|(key, problems)| problems.iter().map(|problem| (*key, problem.as_str())))
+    pub fn problems(&self, key: InstanceKey) -> &[String] {
+        self.problems.get(&key).map_or(&[], Vec::as_slice)
     }
 
     /// What is different since the last call, in the order of keys.

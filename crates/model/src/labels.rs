@@ -98,6 +98,7 @@ impl ContainerFacts {
         let name = self.service_name(defaults.name_pattern.as_ref(), &mut problems);
         let service = Service { name, environment: self.environment(&mut problems) };
         let mode = self.mode(container_port, defaults.mode, &mut problems);
+        problems.extend(self.service_port_problem(container_port));
         PortMeaning { service, mode, problems }
     }
 
@@ -226,6 +227,15 @@ mod tests {
         let container = container("x", &labels);
         assert_eq!(container.meaning_for(80, &Defaults::default()).mode, ProxyMode::Http);
         assert_eq!(container.meaning_for(5432, &Defaults::default()).mode, ProxyMode::Tcp);
+    }
+
+    #[test]
+    fn a_service_port_that_can_be_none_is_named_at_its_port_and_no_other() {
+        let container =
+            container("x", &[("ServicePort_80", "http"), ("ServicePort_81", "0"), ("ServicePort_82", "9500")]);
+        let problems = |port| container.meaning_for(port, &Defaults::default()).problems;
+        assert!(problems(80)[0].starts_with("label ServicePort_80=\"http\": expected a port"), "{:?}", problems(80));
+        assert_eq!([81, 82, 0].map(|port| problems(port).len()), [0; 3]);
     }
 
     #[test]

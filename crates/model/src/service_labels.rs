@@ -88,6 +88,25 @@ impl ContainerFacts {
     }
 }
 
+impl ContainerFacts {
+    /// The service port that the labels give this container port, as far as that can be said without the others; 0 is
+    /// none. What is wrong with the label, in words for the operator.
+    pub(crate) fn service_port_problem(&self, container_port: u16) -> Option<String> {
+        let key = format!("{SERVICE_PORT}_{container_port}");
+        let value = self.labels.get(&key).filter(|_| container_port != 0)?;
+        let reason = service_port(Some(container_port), value, &BTreeMap::new()).err()?;
+        Some(problem(&key, value, &format!("{reason}; it is left out")))
+    }
+}
+
+/// Whether the labels ask for something that is never taken from an image, so that the image's own must be known.
+#[must_use]
+pub fn need_image_labels(labels: &HashMap<String, String>) -> bool {
+    let asks_for_a_command = labels.get(HEALTH_CHECK).is_some_and(|kind| kind == CheckKind::External.as_str());
+    let may_be_aimed_elsewhere = labels.get(HEALTH_CHECK_ARGS).is_some_and(|args| !args.trim().starts_with('/'));
+    asks_for_a_command || may_be_aimed_elsewhere || labels.contains_key(SIDECAR_LISTENER)
+}
+
 /// One look at a container's labels.
 struct Reading<'a> {
     labels: &'a HashMap<String, String>,
@@ -101,8 +120,7 @@ impl<'a> Reading<'a> {
     }
 
     fn report(&mut self, label: &str, value: &str, reason: &str) {
-        let value: String = value.chars().take(64).collect();
-        self.problems.push(format!("label {label}={value:?}: {reason}"));
+        self.problems.push(problem(label, value, reason));
     }
 
     /// The value is left out: it may hold a secret.
@@ -203,6 +221,11 @@ impl<'a> Reading<'a> {
         }
         listener
     }
+}
+
+fn problem(label: &str, value: &str, reason: &str) -> String {
+    let value: String = value.chars().take(64).collect();
+    format!("label {label}={value:?}: {reason}")
 }
 
 /// What one `ServicePort_N` adds to those before it; `None` for the service port 0, Sidecar's word for none.

@@ -415,7 +415,6 @@ impl Cluster {
             .chain(self.missing_service_addresses())
             .chain(self.disbelieved_elsewhere())
             .chain(of_listeners)
-            .chain(self.label_problems())
             .collect();
         (!problems.is_empty()).then(|| problems.join("; "))
     }
