@@ -5,6 +5,7 @@
 //! targets than the instance itself are refused unless the configuration allows them: otherwise an image could
 //! have the host ask around in the operator's network.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use model::Protocol;
@@ -40,7 +41,7 @@ pub(crate) fn http_get(text: &str, subject: &Subject<'_>, policy: Policy) -> Res
         let text = format!("http://{own}{text}");
         return Ok(parsed(&text)?.get(Peer::Address(own)));
     }
-    let url = parsed(text)?;
+    let url = parsed(&with_host("http://", text))?;
     let peer = peer(&url.host, url.port, subject, policy)?;
     Ok(url.get(peer))
 }
@@ -50,10 +51,19 @@ pub(crate) fn tcp(text: &str, subject: &Subject<'_>, policy: Policy) -> Result<P
     if text.is_empty() {
         return own_address(subject).map(Peer::Address).ok_or(TargetError::NoOwnPort);
     }
+    let text = with_host("", text);
     let authority: http::uri::Authority = text.parse().map_err(|_| TargetError::NotAnAddress)?;
     let port = authority.port_u16().filter(|port| *port != 0).ok_or(TargetError::NotAnAddress)?;
     let host = Some(authority.host()).filter(|host| !host.is_empty() && !text.contains('@'));
     peer(host.ok_or(TargetError::NotAnAddress)?, port, subject, policy)
+}
+
+/// Sidecar's `http://:10234/`: without a host, this one is meant.
+fn with_host<'a>(before: &str, text: &'a str) -> Cow<'a, str> {
+    match text.strip_prefix(before).filter(|rest| rest.starts_with(':')) {
+        Some(rest) => format!("{before}localhost{rest}").into(),
+        None => text.into(),
+    }
 }
 
 /// Where the instance itself answers for its lowest service port.

@@ -56,6 +56,16 @@ fn sidecars_documented_check_is_made_against_the_container_itself() {
     assert_eq!(plan, Plan { check: expected, problem: None });
 }
 
+#[test]
+fn a_check_without_a_host_is_aimed_at_this_one_as_in_sidecar() {
+    assert_eq!(done(CheckKind::HttpGet, "http://:32768/status"), "GET http://172.17.0.2:80/status");
+    assert_eq!(done(CheckKind::HttpGet, "http://:{{ tcp 9500 }}"), "GET http://172.17.0.2:80/");
+    assert_eq!(done(CheckKind::Tcp, ":8443"), "connect to 172.17.0.2:443");
+    assert!(refused(CheckKind::HttpGet, "http://:9090/").contains("localhost:9090 is not the instance itself"));
+    let refused = ["http://:/", "http://:0/", "http://:port/", "http://"].map(|args| refused(CheckKind::HttpGet, args));
+    assert!(refused.iter().all(|problem| problem.contains("not a URL")), "{refused:?}");
+}
+
 fn http(peer: Peer, authority: &str, path_and_query: &str) -> Check {
     let (authority, path_and_query) = (authority.to_owned(), path_and_query.to_owned());
     Check::Probed(Probe::HttpGet(crate::HttpGet { peer, authority, path_and_query }), Timing::default())

@@ -90,6 +90,26 @@ fn sidecars_own_sample_with_its_comma_too_many_is_read() {
     assert_eq!(only(&SIDECARS.replace("10005 } ]", "10005, }, ]")), only(SIDECARS));
 }
 
+/// The forms of Sidecar's README: no host in the URL, a tab here and there, a comma too many.
+#[test]
+fn sidecars_check_by_http_is_one_by_http_where_the_service_is_announced() {
+    let text = "[{\"Service\": {\"Name\": \"some_service\", \"Image\": \"bb6268ff\",\n\
+        \t\"Ports\": [{\"Type\": \"tcp\", \"Port\": 10234,\n\t\t\t\"ServicePort\": 9999}],\n\
+        \t\"ProxyMode\": \"http\",},\n\
+        \t\"Check\": {\"Type\": \"HttpGet\", \"Args\": \"http://:10234/\"}}]";
+    let (service, advertise) = (only(text), "192.0.2.1".parse().unwrap());
+    let ports = service.checked_ports(advertise);
+    let subject = health::Subject {
+        host_name: "a",
+        host_address: advertise,
+        host_addresses: &std::collections::BTreeSet::new(),
+        ports: &ports,
+        docker_health: None,
+    };
+    let plan = health::plan(&service.check, &subject, health::Policy::default());
+    assert_eq!((plan.check.to_string().as_str(), plan.problem), ("GET http://192.0.2.1:10234/", None));
+}
+
 #[test]
 fn a_bad_entry_is_named_with_its_field_and_the_others_stay() {
     let text = "
