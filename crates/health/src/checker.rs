@@ -116,7 +116,7 @@ impl Checker {
             None => was_checked.unwrap_or_default(),
         };
         let phase = match &check {
-            Check::Probed(probe, _) => self.due(Lane::of(probe), now, key),
+            Check::Probed(probe, timing) => self.due(Lane::of(probe, timing), now, key),
             Check::Docker(_) | Check::Running | Check::AlwaysSuccessful => Phase::Settled,
         };
         let health = RiseFall::new(status);
@@ -140,7 +140,7 @@ impl Checker {
     /// The checks to be made now: those that are due, as far as the limits allow.
     pub fn start(&mut self, now: Instant) -> Vec<Started> {
         let mut started = Vec::new();
-        for lane in [Lane::Network, Lane::Process] {
+        for lane in Lane::ALL {
             while let Some(key) = self.schedule.take(lane, now) {
                 started.extend(self.begin(key, lane, now));
             }
@@ -189,9 +189,9 @@ impl Checker {
     /// Takes an instance out of the schedule; its status, if it was found by probing.
     fn unschedule(&mut self, key: InstanceKey) -> Option<(Status, Text<REASON_MAX_LENGTH>)> {
         let instance = self.instances.get(&key)?;
-        let Check::Probed(probe, _) = &instance.check else { return None };
+        let Check::Probed(probe, timing) = &instance.check else { return None };
         if let Phase::Due(due) = instance.phase {
-            self.schedule.remove(Lane::of(probe), due, key);
+            self.schedule.remove(Lane::of(probe, timing), due, key);
         }
         Some((instance.health.status(), instance.reason.clone()))
     }

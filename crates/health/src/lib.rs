@@ -23,4 +23,4 @@ pub use check::{Check, HttpGet, Outcome, Peer, Probe, REASON_MAX_LENGTH};
 pub use checker::{Checker, Health, ProbeId, Started, StatusChange};
 pub use docker::DockerHealth;
 pub use plan::{CheckedPort, Plan, Policy, Subject, plan};
-pub use schedule::Limits;
+pub use schedule::{Limits, PATIENT};

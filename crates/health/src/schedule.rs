@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
-use model::InstanceKey;
+use model::{InstanceKey, Timing};
 
 use crate::check::Probe;
 
@@ -15,27 +15,42 @@ pub struct Limits {
     pub network: usize,
     /// External: each is a process.
     pub processes: usize,
+    /// Further ones over the network that may take longer than [`PATIENT`]. They have places of their own, so that those
+    /// who hold theirs for a minute keep nobody else waiting.
+    pub patient_network: usize,
+    /// The same of External ones.
+    pub patient_processes: usize,
 }
 
 impl Default for Limits {
     /// 128 sockets let a thousand instances, all of them silent for 3 s, be checked every 24 s, and the others
     /// in between. 16 processes are as many as a small host bears.
     fn default() -> Self {
-        Self { network: 128, processes: 16 }
+        Self { network: 128, processes: 16, patient_network: 32, patient_processes: 4 }
     }
 }
+
+/// A check that may take longer than this is patient.
+pub const PATIENT: Duration = Duration::from_secs(5);
 
 /// What a check holds while it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
     Network,
     Process,
+    PatientNetwork,
+    PatientProcess,
 }
 
 impl Lane {
-    pub(crate) const fn of(probe: &Probe) -> Self {
+    pub(crate) const ALL: [Self; 4] = [Self::Network, Self::Process, Self::PatientNetwork, Self::PatientProcess];
+
+    pub(crate) fn of(probe: &Probe, timing: &Timing) -> Self {
+        let is_patient = timing.timeout > PATIENT;
         match probe {
+            Probe::HttpGet(_) | Probe::Tcp(_) if is_patient => Self::PatientNetwork,
             Probe::HttpGet(_) | Probe::Tcp(_) => Self::Network,
+            Probe::External(_) if is_patient => Self::PatientProcess,
             Probe::External(_) => Self::Process,
         }
     }
@@ -44,8 +59,8 @@ impl Lane {
 /// The checks that wait for their time.
 #[derive(Debug)]
 pub(crate) struct Schedule {
-    network: Queue,
-    processes: Queue,
+    /// In the order of [`Lane::ALL`].
+    queues: [Queue; 4],
 }
 
 #[derive(Debug)]
@@ -60,14 +75,17 @@ impl Schedule {
     pub(crate) fn new(limits: Limits) -> Self {
         // A limit of nothing would mean that nobody is ever known to be alive.
         let queue = |limit: usize| Queue { due: BTreeSet::new(), running: 0, limit: limit.max(1) };
-        Self { network: queue(limits.network), processes: queue(limits.processes) }
+        let limit = |lane| match lane {
+            Lane::Network => limits.network,
+            Lane::Process => limits.processes,
+            Lane::PatientNetwork => limits.patient_network,
+            Lane::PatientProcess => limits.patient_processes,
+        };
+        Self { queues: Lane::ALL.map(|lane| queue(limit(lane))) }
     }
 
     const fn queue(&mut self, lane: Lane) -> &mut Queue {
-        match lane {
-            Lane::Network => &mut self.network,
-            Lane::Process => &mut self.processes,
-        }
+        &mut self.queues[lane as usize]
     }
 
     pub(crate) fn add(&mut self, lane: Lane, due: Instant, key: InstanceKey) {
@@ -98,7 +116,7 @@ impl Schedule {
 
     /// When the next check may begin; `None` where none waits, or as many as may are being made.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        let queues = [&self.network, &self.processes].into_iter().filter(|queue| queue.running < queue.limit);
+        let queues = self.queues.iter().filter(|queue| queue.running < queue.limit);
         queues.filter_map(|queue| queue.due.first()).map(|(due, _)| *due).min()
     }
 }
@@ -134,7 +152,7 @@ mod tests {
         let start = Instant::now();
         let key = |number| InstanceKey::from_bytes([number; 6]);
         let at = |ms| start + Duration::from_millis(ms);
-        let mut schedule = Schedule::new(Limits { network: 2, processes: 1 });
+        let mut schedule = Schedule::new(Limits { network: 2, processes: 1, ..Limits::default() });
         for (number, ms) in [(1, 30), (2, 10), (3, 20), (4, 99)] {
             schedule.add(Lane::Network, at(ms), key(number));
         }

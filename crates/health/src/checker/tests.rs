@@ -174,7 +174,7 @@ fn dockers_word_is_the_status() {
 
 #[test]
 fn no_more_checks_than_allowed_are_made_at_once_and_everybody_has_their_turn() {
-    let mut bench = Bench::new(Limits { network: 2, processes: 1 });
+    let mut bench = Bench::new(Limits { network: 2, processes: 1, ..Limits::default() });
     for number in 0..6 {
         bench.set(number, if number < 4 { tcp(80) } else { external() });
     }
@@ -195,7 +195,7 @@ fn no_more_checks_than_allowed_are_made_at_once_and_everybody_has_their_turn() {
 
 #[test]
 fn an_abandoned_check_holds_its_place_until_it_has_ended() {
-    let mut bench = Bench::new(Limits { network: 1, processes: 1 });
+    let mut bench = Bench::new(Limits { network: 1, processes: 1, ..Limits::default() });
     bench.set(1, tcp(80));
     let old = bench.checker.start(bench.now).remove(0).id;
     bench.checker.remove(key(1));
@@ -254,12 +254,27 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+#[test]
+fn checks_that_may_take_a_minute_keep_nobody_else_waiting() {
+    let mut bench = Bench::new(Limits::default());
+    let patient = Timing { timeout: Duration::from_secs(60), ..Timing::default() };
+    (0..200).for_each(|number| assert_eq!(bench.set(number, tcp_with(80, patient)), None));
+    bench.set(200, Check::Probed(Probe::External(vec!["check".to_owned()]), patient));
+    let held = bench.checker.start(bench.now);
+    assert_eq!(held.len(), Limits::default().patient_network + 1, "their places are bounded");
+    bench.set(201, tcp(80));
+    bench.set(202, external());
+    assert_eq!(bench.checker.start(bench.now).len(), 2, "two more are checked at once");
+    bench.checker.finished(held[0].id, outcome(true), bench.now);
+    assert_eq!(bench.checker.start(bench.now).len(), 1, "and the next one that is patient when one has ended");
+}
+
 proptest! {
     #[test]
     fn whatever_happens_limits_hold_changes_are_true_and_no_instance_is_forgotten(
         steps in prop::collection::vec(step(), 0..120),
     ) {
-        let limits = Limits { network: 3, processes: 1 };
+        let limits = Limits { network: 3, processes: 1, ..Limits::default() };
         let mut bench = Bench::new(limits);
         let mut known: HashMap<InstanceKey, Status> = HashMap::new();
         let mut running: Vec<Started> = Vec::new();
