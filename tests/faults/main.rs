@@ -19,6 +19,7 @@ mod envoy;
 mod exhaustion;
 mod many_ports;
 mod registrar;
+mod removals;
 mod rig;
 mod shims;
 mod truth;

@@ -9,6 +9,7 @@ use crate::on_both_dockers;
 
 on_both_dockers!(
     a_removed_containers_port_is_free_at_once_50_times_in_a_row,
+    fifty_ports_of_a_removed_container_are_free_at_once_10_times_in_a_row,
     no_request_is_refused_in_200_rounds_of_run_and_remove,
 );
 
@@ -28,6 +29,17 @@ fn a_removed_containers_port_is_free_at_once_50_times_in_a_row(version: Docker) 
     }
     let ports = host.await_served_by_envoy(8080);
     assert!(ports.iter().all(|port| port["problem"].is_null()), "{ports:?}");
+}
+
+/// Envoy is still being given the listeners when they are taken away again.
+fn fifty_ports_of_a_removed_container_are_free_at_once_10_times_in_a_row(version: Docker) {
+    let lab = Lab::of_this_test();
+    let host = lab.host("a").docker(version).start();
+    for _ in 0..10 {
+        // Each fails where one port is still taken.
+        host.run_web_at_once(&["--name", "many", "-p", "20000-20049:80-129"]);
+        host.docker(&["rm", "-f", "many"]);
+    }
 }
 
 /// The first answer of a program that may still be starting. Nothing else may go wrong.

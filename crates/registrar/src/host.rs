@@ -373,8 +373,8 @@ impl Host {
                 Standing::Away
             } else if hub.is_released(ResourceType::Listener, &name) {
                 Standing::Free
-            } else if hub.is_new(ResourceType::Listener, &name) {
-                Standing::New
+            } else if hub.is_under_way(ResourceType::Listener, &name) {
+                Standing::UnderWay
             } else {
                 Standing::Taken
             }
@@ -382,6 +382,8 @@ impl Host {
         let end = |port: &_, shims_inode| ended_ports::end(port, envoy_uid, Some(shims_inode));
         let done = self.releases.take_finished(now, standing, end);
         done.into_iter().for_each(|id| self.reply(id, FromRegistrar::Released));
+        let unanswered = self.releases.take_unanswered();
+        unanswered.into_iter().for_each(|id| self.reply(id, FromRegistrar::Releasing));
     }
 
     fn publish_lookup(&self) {

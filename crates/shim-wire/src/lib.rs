@@ -14,6 +14,7 @@
 //!    │ ── Observe ───────────────▶ │  look at the first bytes of connections
 //!    │ ◀───────── Seen(finding) ─ │  what they showed
 //!    │ ◀──────────────── Release ─ │  dockerd told the shim to stop
+//!    │ ── Releasing ─────────────▶ │  heard: Envoy is waited for, for at most RELEASE_LIMIT
 //!    │ ── Released ──────────────▶ │  Envoy has let go of the port
 //! ```
 //!
@@ -26,6 +27,8 @@
 //!
 //! Deliberately absent: sockets, waiting, and any meaning of what is said.
 
+use std::time::Duration;
+
 pub mod frame;
 pub mod message;
 
@@ -34,6 +37,15 @@ pub use message::{BYPASS_MAX, FromRegistrar, FromShim, Register};
 
 /// The version of the protocol that this crate speaks.
 pub const VERSION: u16 = 1;
+
+/// Within this time the registrar answers `Release`, by `Releasing` or `Released`. A shim that hears nothing for so long
+/// takes the registrar for dead, and frees the port itself.
+pub const RELEASE_ANSWER: Duration = Duration::from_millis(200);
+
+/// Within this time of `Releasing` the registrar says `Released`, whatever Envoy does. It is long, because a shim that
+/// leaves while Envoy has yet to take the port's listener leaves the port to Envoy; only an Envoy that hangs uses it up,
+/// and does so once for all shims of a container. A shim gives the registrar [`RELEASE_ANSWER`] more.
+pub const RELEASE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Where the registrar listens unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/envoy-docker-shim/registrar.sock";

@@ -16,6 +16,7 @@ const RELEASED: u8 = 7;
 const STEER: u8 = 9;
 const OBSERVE: u8 = 11;
 const BYPASS: u8 = 13;
+const RELEASING: u8 = 15;
 
 /// The most clients in one [`FromRegistrar::Bypass`]. In IPv6 they take 1,088 bytes, about half of a frame.
 pub const BYPASS_MAX: usize = 64;
@@ -74,6 +75,9 @@ pub enum FromRegistrar {
         /// In words for the operator.
         reason: String,
     },
+    /// The release was heard: `Released` follows as soon as Envoy has let go, and within
+    /// [`RELEASE_LIMIT`](crate::RELEASE_LIMIT) in any case. A registrar of release 0.1.0 does not say it.
+    Releasing,
     /// Envoy has acknowledged that it no longer listens, or never did.
     Released,
     /// Who is to be given new connections from now on. A new connection to the registrar starts with Envoy.
@@ -197,6 +201,7 @@ impl Message for FromRegistrar {
             REGISTERED => Self::Registered,
             REJECTED => Self::Rejected { reason: fields.text("reason")? },
             RELEASED => Self::Released,
+            RELEASING => Self::Releasing,
             STEER => Self::Steer { to_envoy: fields.u8("to envoy")? != 0 },
             OBSERVE => Self::Observe { observes: fields.u8("observes")? != 0 },
             BYPASS => Self::Bypass { clients: read_clients(fields)? },
@@ -210,6 +215,7 @@ impl Message for FromRegistrar {
             Self::Registered => FieldWriter::new(REGISTERED, out).finish(),
             Self::Rejected { reason } => FieldWriter::new(REJECTED, out).text(reason).finish(),
             Self::Released => FieldWriter::new(RELEASED, out).finish(),
+            Self::Releasing => FieldWriter::new(RELEASING, out).finish(),
             Self::Steer { to_envoy } => FieldWriter::new(STEER, out).u8(u8::from(*to_envoy)).finish(),
             Self::Observe { observes } => FieldWriter::new(OBSERVE, out).u8(u8::from(*observes)).finish(),
             Self::Bypass { clients } => write_clients(clients, FieldWriter::new(BYPASS, out)),

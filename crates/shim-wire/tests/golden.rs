@@ -62,6 +62,7 @@ fn the_released_bytes_of_every_message_stay() {
     check("v1_registered", FromRegistrar::Registered);
     check("v1_rejected", FromRegistrar::Rejected { reason: "no".to_owned() });
     check("v1_released", FromRegistrar::Released);
+    check("v1_releasing", FromRegistrar::Releasing);
     check("v1_steer", FromRegistrar::Steer { to_envoy: true });
     check("v1_observe", FromRegistrar::Observe { observes: true });
     let clients = vec!["192.0.2.7".parse().unwrap(), "2001:db8::7".parse().unwrap()];

@@ -25,6 +25,17 @@ use crate::steering;
 /// Bytes read from the registrar at once.
 const READ_LENGTH: usize = 512;
 
+/// The registrar's word on a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// None yet.
+    Nothing,
+    /// It waits for Envoy.
+    Releasing,
+    /// Envoy has let go.
+    Released,
+}
+
 /// Our end of the conversation.
 #[derive(Debug)]
 pub(crate) struct RegistrarLink {
@@ -33,7 +44,7 @@ pub(crate) struct RegistrarLink {
     stream: Option<UnixStream>,
     decoder: Decoder<FromRegistrar>,
     retry_at: Option<Instant>,
-    released: bool,
+    heard: Heard,
     steers_to_envoy: bool,
 }
 
@@ -42,7 +53,7 @@ impl RegistrarLink {
     #[must_use]
     pub(crate) fn new(path: PathBuf, registration: Registration) -> Self {
         let (stream, decoder) = (None, Decoder::default());
-        Self { path, registration, stream, decoder, retry_at: None, released: false, steers_to_envoy: true }
+        Self { path, registration, stream, decoder, retry_at: None, heard: Heard::Nothing, steers_to_envoy: true }
     }
 
     /// When [`Self::connect`] is due.
@@ -57,10 +68,10 @@ impl RegistrarLink {
         self.stream.is_some()
     }
 
-    /// Whether the registrar has said, after [`Self::release`], that Envoy has let go.
+    /// What the registrar has said since [`Self::release`].
     #[must_use]
-    pub(crate) const fn is_released(&self) -> bool {
-        self.released
+    pub(crate) const fn heard(&self) -> Heard {
+        self.heard
     }
 
     /// Tries to connect; where that fails, sees to it that it is tried again.
@@ -145,8 +156,12 @@ impl RegistrarLink {
                 log::warn(&format!("the registrar refuses {}: {reason}", port.published()));
                 Err(Loss::Refused)
             }
+            Step::Releasing => {
+                self.heard = Heard::Releasing;
+                Ok(())
+            }
             Step::Released => {
-                self.released = true;
+                self.heard = Heard::Released;
                 Ok(())
             }
             Step::Steer { to_envoy } => {

@@ -47,6 +47,8 @@ pub(crate) enum Step {
         /// The registrar's words.
         reason: String,
     },
+    /// The release was heard; Envoy is waited for.
+    Releasing,
     /// Envoy has let go of the port.
     Released,
     /// Have the kernel give new connections to Envoy, or to us.
@@ -108,6 +110,7 @@ impl Registration {
             }
             (FromRegistrar::Rejected { reason }, _) => Step::Refused { reason },
             (FromRegistrar::Steer { to_envoy }, Phase::Registered) if self.steerable => Step::Steer { to_envoy },
+            (FromRegistrar::Releasing, Phase::Releasing) => Step::Releasing,
             (FromRegistrar::Released, Phase::Releasing) => Step::Released,
             // Out of turn: of no consequence.
             (_, _) => Step::Nothing,
@@ -266,9 +269,11 @@ mod tests {
         assert_eq!(registration.release(), None);
         let mut registration = registered();
         assert_eq!(registration.take(FromRegistrar::Released), Step::Nothing, "not asked for");
+        assert_eq!(registration.take(FromRegistrar::Releasing), Step::Nothing, "not asked for");
         assert_eq!(registration.release(), Some(FromShim::Release));
         assert_eq!(registration.release(), None);
         assert_eq!(registration.announce(), None, "a port that ends is not announced again");
+        assert_eq!(registration.take(FromRegistrar::Releasing), Step::Releasing);
         assert_eq!(registration.take(FromRegistrar::Released), Step::Released);
     }
 

@@ -12,7 +12,7 @@ use crate::event_loop::{self, BATCH, EventLoop, Token, earlier};
 use crate::forwarder::Forwarder;
 use crate::log;
 use crate::port::Port;
-use crate::registrar_link::RegistrarLink;
+use crate::registrar_link::{Heard, RegistrarLink};
 use crate::registration::Registration;
 use crate::release::{Answer, Next, Release};
 use crate::signals::{Signals, Wish};
@@ -97,20 +97,20 @@ impl Shim {
                     let answer = if self.registrar.release() { Answer::Pending } else { Answer::None };
                     self.release = Some(Release::begin(now, answer));
                 }
-                (Wish::Stop, Some(release)) => release.answer = Answer::None,
+                (Wish::Stop, Some(release)) => release.answered(Answer::None, now),
             }
         }
     }
 
     fn next_release_step(&mut self, now: Instant) -> Option<Next> {
         let release = self.release.as_mut()?;
-        if release.answer == Answer::Pending {
-            release.answer = match (self.registrar.is_released(), self.registrar.is_connected()) {
-                (true, _) => Answer::Released,
-                (false, true) => Answer::Pending,
-                (false, false) => Answer::None,
-            };
-        }
+        let answer = match (self.registrar.heard(), self.registrar.is_connected()) {
+            (Heard::Released, _) => Answer::Released,
+            (Heard::Releasing, true) => Answer::Heard,
+            (Heard::Nothing, true) => Answer::Pending,
+            (Heard::Releasing | Heard::Nothing, false) => Answer::None,
+        };
+        release.answered(answer, now);
         Some(release.next(now, || self.port.others().map_or(0, |others| others.len())))
     }
 

@@ -210,11 +210,11 @@ impl Hub {
         !self.streams.values().any(|stream| stream.substreams[resource_type].ledger.has(name))
     }
 
-    /// Whether an open stream was sent the resource and has not acknowledged it in any version yet: what follows from it
-    /// may be still to come.
+    /// Whether an open stream was sent content of the resource and has not answered it, even if the resource is gone since:
+    /// what follows from it may be still to come.
     #[must_use]
-    pub fn is_new(&self, resource_type: ResourceType, name: &str) -> bool {
-        self.streams.values().any(|stream| stream.substreams[resource_type].ledger.is_new(name))
+    pub fn is_under_way(&self, resource_type: ResourceType, name: &str) -> bool {
+        self.streams.values().any(|stream| stream.substreams[resource_type].ledger.is_under_way(name))
     }
 
     /// Whether at least one open stream has acknowledged the resource as it now is.

@@ -27,6 +27,10 @@ pub(crate) enum Told {
 }
 
 impl Told {
+    pub(crate) fn is_content(&self) -> bool {
+        matches!(self, Self::Content(_))
+    }
+
     fn version(&self) -> Option<Version> {
         match self {
             Self::Content(resource) => Some(resource.version),
@@ -43,12 +47,23 @@ struct Entry {
     nonce: u64,
     /// The first response that told it.
     since: u64,
+    /// The last response that had content for it; 0 if none did.
+    content_at: u64,
     /// The content that the client surely has.
     acknowledged: Option<Version>,
     /// How many times the client has rejected what it was told last.
     failures: u32,
     /// Why it did so the last time.
     rejection: Option<Rejection>,
+}
+
+/// A response that the client has not answered.
+#[derive(Debug)]
+struct Unanswered {
+    nonce: u64,
+    names: Vec<Name>,
+    /// How many of them it gave content.
+    contents: usize,
 }
 
 #[derive(Debug)]
@@ -74,7 +89,9 @@ pub(crate) struct Verdict {
 pub(crate) struct Ledger {
     entries: HashMap<Name, Entry>,
     /// Responses that the client has not answered, oldest first.
-    unanswered: VecDeque<(u64, Vec<Name>)>,
+    unanswered: VecDeque<Unanswered>,
+    /// How many contents are in these responses.
+    unanswered_contents: usize,
     last_nonce: u64,
     rejected: HashSet<Name>,
     /// When to send a rejected resource again.
@@ -85,7 +102,10 @@ impl Ledger {
     /// The client says that it has this from another stream.
     pub(crate) fn claim(&mut self, name: Name, told: Told) {
         let acknowledged = told.version();
-        self.entries.insert(name, Entry { told, nonce: 0, since: 0, acknowledged, failures: 0, rejection: None });
+        self.entries.insert(
+            name,
+            Entry { told, nonce: 0, since: 0, content_at: 0, acknowledged, failures: 0, rejection: None },
+        );
     }
 
     /// Whether the client was last told what is so.
@@ -130,9 +150,17 @@ impl Ledger {
         self.entries.get(name).is_some_and(|entry| entry.acknowledged == Some(version))
     }
 
-    /// Whether the client has never acknowledged any content of what it was told.
-    pub(crate) fn is_new(&self, name: &str) -> bool {
-        self.entries.get(name).is_some_and(|entry| entry.acknowledged.is_none())
+    /// Whether the client has not answered some content that it was sent for the name, even if it was told since that the
+    /// resource is gone: it may be about to use it.
+    pub(crate) fn is_under_way(&self, name: &str) -> bool {
+        let oldest = self.unanswered.front().map(|response| response.nonce);
+        // Responses are answered in order, so all from the oldest on are unanswered.
+        self.entries.get(name).zip(oldest).is_some_and(|(entry, oldest)| entry.content_at >= oldest)
+    }
+
+    /// How many contents the client has not answered.
+    pub(crate) fn contents_under_way(&self) -> usize {
+        self.unanswered_contents
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &Name> {
@@ -150,7 +178,7 @@ impl Ledger {
 
     /// Content that the client has not answered, and the first response that told it.
     pub(crate) fn under_way(&self) -> impl Iterator<Item = (&Name, u64)> {
-        let names = self.unanswered.iter().flat_map(|(_, names)| names);
+        let names = self.unanswered.iter().flat_map(|response| &response.names);
         let content =
             |name| self.entries.get_key_value(name).filter(|(_, entry)| matches!(entry.told, Told::Content(_)));
         names.filter_map(content).map(|(name, entry)| (name, entry.since))
@@ -163,7 +191,7 @@ impl Ledger {
 
     /// The latest response, and whether the client has answered it.
     pub(crate) fn last_response(&self) -> (u64, bool) {
-        (self.last_nonce, self.unanswered.back().is_none_or(|(nonce, _)| *nonce != self.last_nonce))
+        (self.last_nonce, self.unanswered.back().is_none_or(|response| response.nonce != self.last_nonce))
     }
 
     /// The client no longer has the name, or does not care.
@@ -187,7 +215,10 @@ impl Ledger {
         for (name, told) in told {
             self.record_one(nonce, name, told.clone());
         }
-        self.unanswered.push_back((nonce, told.iter().map(|(name, _)| Name::clone(name)).collect()));
+        let names = told.iter().map(|(name, _)| Name::clone(name)).collect();
+        let contents = told.iter().filter(|(_, told)| told.is_content()).count();
+        self.unanswered.push_back(Unanswered { nonce, names, contents });
+        self.unanswered_contents += contents;
         self.last_nonce = nonce;
     }
 
@@ -196,9 +227,20 @@ impl Ledger {
         if is_news {
             self.pardon(name);
         }
-        let acknowledged = None;
-        let new = || Entry { told: Told::Absent, nonce, since: nonce, acknowledged, failures: 0, rejection: None };
+        let (acknowledged, content_at) = (None, 0);
+        let new = || Entry {
+            told: Told::Absent,
+            nonce,
+            since: nonce,
+            content_at,
+            acknowledged,
+            failures: 0,
+            rejection: None,
+        };
         let entry = self.entries.entry(Name::clone(name)).or_insert_with(new);
+        if told.is_content() {
+            entry.content_at = nonce;
+        }
         (entry.told, entry.nonce) = (told, nonce);
         if is_news {
             entry.since = nonce;
@@ -207,8 +249,10 @@ impl Ledger {
 
     /// The names of the oldest unanswered response, if that is `nonce` or an earlier one.
     fn pop_unanswered(&mut self, nonce: u64) -> Option<(u64, Vec<Name>)> {
-        self.unanswered.front().filter(|(oldest, _)| *oldest <= nonce)?;
-        self.unanswered.pop_front()
+        self.unanswered.front().filter(|oldest| oldest.nonce <= nonce)?;
+        let Unanswered { nonce, names, contents } = self.unanswered.pop_front()?;
+        self.unanswered_contents -= contents;
+        Some((nonce, names))
     }
 
     /// The client has taken the response, and those before it that it did not answer.

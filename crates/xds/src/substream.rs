@@ -14,6 +14,13 @@ use crate::subscription::{Interest, Subscription};
 /// The most resources in one response, where it may be split.
 pub(crate) const RESPONSE_MAX_RESOURCES: usize = 500;
 
+/// The most listeners that a client is sent before it has answered for one of them. Envoy takes about 2 ms for each, and
+/// takes a removal only after all that it was sent before: so this bounds the wait for a port that is to be free.
+pub(crate) const LISTENERS_UNDER_WAY: usize = 16;
+
+/// The most of them in one response: with two under way, Envoy is never without work.
+pub(crate) const RESPONSE_MAX_LISTENERS: usize = LISTENERS_UNDER_WAY / 2;
+
 /// When a response is not filled further, in bytes. gRPC's usual limit for a message is 4 MiB.
 const RESPONSE_FULL_BYTES: usize = 1 << 20;
 
@@ -172,14 +179,25 @@ impl Substream {
         self.must_answer && self.upserts.is_empty() && self.removals.is_empty()
     }
 
+    /// How many contents the next response may have.
+    fn room(&self) -> usize {
+        match self.resource_type {
+            ResourceType::Cluster | ResourceType::Endpoint => RESPONSE_MAX_RESOURCES,
+            ResourceType::Listener => {
+                LISTENERS_UNDER_WAY.saturating_sub(self.ledger.contents_under_way()).min(RESPONSE_MAX_LISTENERS)
+            }
+        }
+    }
+
     /// Takes as much as fits one response out of what is to be sent; `None` when no response is called for.
     pub(crate) fn take(&mut self, store: &Store, part: Part) -> Option<Vec<(Name, Told)>> {
-        let mut batch = Batch::default();
+        let mut batch = Batch { told: Vec::new(), bytes: 0, limit: RESPONSE_MAX_RESOURCES, closed: false };
         if part.removals() {
             batch.fill(&mut self.removals, |_| Some(Told::Absent));
         }
         if part.upserts() {
             let resource_type = self.resource_type;
+            batch.limit = batch.limit.min(batch.told.len() + self.room());
             batch.fill(&mut self.upserts, |name| store.get(resource_type, name).cloned().map(Told::Content));
         }
         if batch.told.is_empty() && !(part.upserts() && self.owes_empty_answer()) {
@@ -191,16 +209,17 @@ impl Substream {
 }
 
 /// What goes into one response.
-#[derive(Default)]
 struct Batch {
     told: Vec<(Name, Told)>,
     bytes: usize,
+    /// How many resources there may be.
+    limit: usize,
     closed: bool,
 }
 
 impl Batch {
     fn is_full(&self) -> bool {
-        self.closed || self.told.len() >= RESPONSE_MAX_RESOURCES || self.bytes >= RESPONSE_FULL_BYTES
+        self.closed || self.told.len() >= self.limit || self.bytes >= RESPONSE_FULL_BYTES
     }
 
     fn fill(&mut self, queue: &mut BTreeMap<Name, Why>, told: impl Fn(&str) -> Option<Told>) {

@@ -57,24 +57,27 @@ fn a_resource_is_released_when_never_sent_or_its_removal_is_acknowledged() {
 }
 
 #[test]
-fn a_resource_is_new_until_it_is_acknowledged_in_any_version() {
+fn a_resource_is_under_way_until_its_last_content_is_answered_even_if_it_is_withdrawn_meanwhile() {
     let mut lab = Lab::serving("L:other=1");
     let envoy = lab.delta_in_sync("");
-    let new = |lab: &Lab| lab.hub.is_new(ResourceType::Listener, "x");
+    let under_way = |lab: &Lab| lab.hub.is_under_way(ResourceType::Listener, "x");
     lab.apply("L:x=1");
-    assert!(!new(&lab), "not sent yet");
-    lab.receive(envoy);
-    assert!(new(&lab));
+    assert!(!under_way(&lab), "not sent yet");
+    assert_eq!(lab.receive(envoy), ["LDS#3 x=1"]);
+    assert!(under_way(&lab));
     lab.apply("L:x");
-    lab.receive(envoy);
-    assert!(new(&lab), "withdrawn, and neither is answered");
-    lab.settle(envoy);
-    assert!(!new(&lab));
+    assert_eq!(lab.receive(envoy), ["LDS#4 -x"]);
+    assert!(under_way(&lab), "withdrawn, and neither is answered");
+    lab.ask(envoy, "LDS #3");
+    assert!(!under_way(&lab) && !lab.hub.is_released(ResourceType::Listener, "x"), "taken, and to be removed");
     lab.apply("L:x=1");
-    lab.settle(envoy);
+    assert_eq!(lab.receive(envoy), ["LDS#5 x=1"]);
     lab.apply("L:x");
-    lab.receive(envoy);
-    assert!(!new(&lab), "withdrawn after it was acknowledged");
+    assert_eq!(lab.receive(envoy), ["LDS#6 -x"]);
+    lab.ask(envoy, "LDS #4");
+    assert!(under_way(&lab), "given again after the removal that is answered");
+    lab.settle(envoy);
+    assert!(!under_way(&lab) && lab.hub.is_released(ResourceType::Listener, "x"));
 }
 
 #[test]

@@ -116,8 +116,11 @@ impl Lab {
 
     /// Takes whatever was sent on a delta stream.
     pub(super) fn settle(&mut self, id: StreamId) {
-        for kind in ["CDS", "EDS", "LDS"] {
-            self.ask(id, &format!("{kind} #9999"));
+        let mut has_more = true;
+        while std::mem::take(&mut has_more) {
+            for kind in ["CDS", "EDS", "LDS"] {
+                has_more |= !self.ask(id, &format!("{kind} #9999")).is_empty();
+            }
         }
     }
 

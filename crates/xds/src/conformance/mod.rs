@@ -12,3 +12,4 @@ mod hub;
 mod lab;
 mod laws;
 mod sotw;
+mod under_way;
