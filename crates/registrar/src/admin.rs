@@ -1,5 +1,7 @@
 //! Changes, by root alone: the admin socket. What can be read is served in `http`.
 
+use std::sync::Arc;
+
 use admin_api::Error;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -10,22 +12,21 @@ use gossip::OrderError;
 use model::InstanceId;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
-use tracing::warn;
 
+use crate::door::Door;
 use crate::drains::DrainError;
 use crate::event::{Event, Order};
+use crate::http::server;
 use crate::query::{self, Stopping};
 
 /// Serves until the registrar ends.
-pub(crate) async fn run(listener: UnixListener, events: mpsc::Sender<Event>) {
+pub(crate) async fn run(listener: UnixListener, door: Arc<Door>, events: mpsc::Sender<Event>) {
     let routes = Router::new()
         .route("/api/v1/leave", post(leave))
         .route("/api/v1/instances/{host}/{key}/drain", post(drain).delete(undrain))
         .fallback(async || failed(StatusCode::NOT_FOUND, "no such change: see shimctl --help"))
         .with_state(events);
-    if let Err(error) = axum::serve(listener, routes).await {
-        warn!(%error, "the admin socket ended");
-    }
+    server::serve(listener, door, routes).await;
 }
 
 async fn leave(State(events): State<mpsc::Sender<Event>>) -> Response {

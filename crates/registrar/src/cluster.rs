@@ -10,7 +10,7 @@
 mod gossip_report;
 mod told;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -54,6 +54,8 @@ pub(crate) struct Cluster {
     may_announce: bool,
     services: ServicePorts,
     service_addresses: HashSet<IpAddr>,
+    /// Those of this host's interfaces at the last look.
+    present_addresses: BTreeSet<IpAddr>,
     gossip: Option<(Gossip, GossipNet)>,
     events: mpsc::Sender<Event>,
     drains: Drains,
@@ -110,6 +112,7 @@ impl Cluster {
             services: ServicePorts::new(name.clone(), service_addresses.clone()),
             name,
             service_addresses,
+            present_addresses: host_addresses::all(),
             own: own_instances,
             announced: BTreeMap::new(),
             may_announce: false,
@@ -142,6 +145,14 @@ impl Cluster {
     /// Where the port's shim reaches its container now; `None`: no shim has it any longer.
     pub(crate) fn set_target(&mut self, port: PublishedPort, target: Option<ShimTarget>, now: Instant) {
         self.own.set_target(port, target, now);
+    }
+
+    /// Takes in which addresses this host has.
+    pub(crate) fn set_present_addresses(&mut self, present: BTreeSet<IpAddr>) {
+        if self.present_addresses != present {
+            self.present_addresses = present;
+            self.tell_audience();
+        }
     }
 
     /// The user that Envoy runs as.
@@ -429,8 +440,7 @@ impl Cluster {
         if !self.services.has_service_ports() {
             return Vec::new();
         }
-        let present = host_addresses::all();
-        let missing = self.service_addresses.iter().filter(|address| !present.contains(address));
+        let missing = self.service_addresses.iter().filter(|address| !self.present_addresses.contains(address));
         let in_words = |address: &IpAddr| {
             format!(
                 "this host does not have the service address {address}: set assign-service-address, or \

@@ -1,6 +1,7 @@
 //! Everything that can happen to the registrar.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 
 use catalog::{PortRow, RegistrationId, ServiceRow};
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
@@ -38,6 +39,8 @@ pub(crate) enum Event {
     },
     /// Who listens on this host, and how many connections wait for each.
     Listeners(Vec<Listener>),
+    /// Which addresses this host has.
+    Addresses(BTreeSet<IpAddr>),
     Gossip(GossipEvent),
     /// What came of a health check.
     CheckFinished(ProbeId, Outcome),

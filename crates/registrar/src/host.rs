@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use capture::{Capture, UNPROXIED_CATCH_PORT};
 use catalog::{Catalog, Changes, Lookup, PortChange, Registration, RegistrationId};
@@ -30,11 +30,28 @@ use crate::ended_ports;
 use crate::event::{Event, Order, Query, ShimEvent, XdsEvent};
 use crate::metrics::Numbers;
 use crate::missing_listeners::MissingListeners;
+use crate::pulse::{IDLE_MAX, Pulse};
 use crate::readiness::{DockerState, Missing, Readiness};
 use crate::releases::{Releases, Standing};
 use crate::served_services::{Consequences, ServedServices};
 use crate::standby::Standby;
 use crate::watchdog::{Steering, Watchdog};
+
+/// The most events that one turn takes in.
+const TURN_MAX_EVENTS: usize = 256;
+/// For how long a turn takes in events at most; the last of them may take longer.
+const TURN_MAX_TIME: Duration = Duration::from_millis(10);
+
+/// What the loop is told, and tells, beside events.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Signals {
+    /// An Envoy has taken a response.
+    pub(crate) writable: Arc<Notify>,
+    /// The registrar is to stop.
+    pub(crate) stop: Arc<Notify>,
+    /// The loop turns.
+    pub(crate) pulse: Pulse,
+}
 
 /// All that this host's registrar knows.
 pub(crate) struct Host {
@@ -103,28 +120,38 @@ impl Host {
         }
     }
 
-    /// Turns until it is told to leave. `writable` says that an Envoy has taken a response.
-    pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Event>, writable: Arc<Notify>) {
+    /// Turns until it has left, or is told to stop. Each turn sees to what is due before it takes in more.
+    pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Event>, signals: Signals) {
         loop {
             self.settle(Instant::now());
             let due = self.handle_timers(Instant::now());
+            signals.pulse.beat();
             if self.is_leaving && self.cluster.has_left() {
                 return;
             }
             tokio::select! {
+                biased;
+                () = signals.stop.notified() => return,
                 event = events.recv() => match event {
-                    Some(event) => {
-                        self.handle(event, Instant::now());
-                        // What is already there is taken in one turn: Envoy is told once.
-                        while let Ok(event) = events.try_recv() {
-                            self.handle(event, Instant::now());
-                        }
-                    }
+                    Some(event) => self.take_in(event, &mut events),
                     None => return,
                 },
-                () = writable.notified() => {}
+                () = signals.writable.notified() => {}
                 () = sleep_until(due) => {}
             }
+        }
+    }
+
+    /// What is there already is taken in with the first, up to a bound: Envoy is told once.
+    fn take_in(&mut self, first: Event, events: &mut mpsc::Receiver<Event>) {
+        let began = Instant::now();
+        self.handle(first, began);
+        for _ in 1..TURN_MAX_EVENTS {
+            if began.elapsed() >= TURN_MAX_TIME {
+                return;
+            }
+            let Ok(event) = events.try_recv() else { return };
+            self.handle(event, Instant::now());
         }
     }
 
@@ -135,6 +162,7 @@ impl Host {
             Event::Xds { id, event } => self.handle_xds(id, event, now),
             Event::Listeners(listeners) => self.watch_over(&listeners, now),
             Event::Firewall(notice) => self.capture.noticed(notice, now),
+            Event::Addresses(present) => self.cluster.set_present_addresses(present),
             Event::Gossip(event) => self.cluster.handle_gossip(event, now),
             Event::CheckFinished(id, outcome) => self.cluster.check_finished(id, outcome, now),
             Event::StaticServices(list) => self.cluster.set_static(list, now),
@@ -456,9 +484,8 @@ pub(crate) fn unix_ms(time: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Until what is due, or until the next turn of a loop with nothing to do.
 async fn sleep_until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due.into()).await,
-        None => std::future::pending().await,
-    }
+    let idle = Instant::now() + IDLE_MAX;
+    tokio::time::sleep_until(due.map_or(idle, |due| due.min(idle)).into()).await;
 }

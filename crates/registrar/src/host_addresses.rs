@@ -2,9 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, UdpSocket};
+use std::time::Duration;
 
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{AddressFamily, SockaddrLike};
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::event::Event;
+
+/// How often the kernel is asked.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Addresses for documentation (RFC 5737, RFC 3849): whatever the default route leads to. Nothing is sent.
 const ELSEWHERE: [&str; 2] = ["192.0.2.1:9", "[2001:db8::1]:9"];
@@ -32,6 +41,20 @@ pub(crate) fn reachable() -> BTreeSet<IpAddr> {
 pub(crate) fn all() -> BTreeSet<IpAddr> {
     let interfaces = getifaddrs().into_iter().flatten();
     interfaces.filter_map(|interface| ip(&interface.address?)).collect()
+}
+
+/// Tells the loop again and again, until it ends.
+pub(crate) async fn watch(events: mpsc::Sender<Event>) {
+    let mut ticks = interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        // A host with many containers has many interfaces.
+        let Ok(present) = spawn_blocking(all).await else { return };
+        if events.send(Event::Addresses(present)).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Those of this host's addresses at which others may be told to reach it, the advertise address first: it must be

@@ -1,66 +1,89 @@
-//! The read API over HTTP: ports, Envoy, services, hosts, gossip, health; below it the stream of changes, and what readers of
-//! Sidecar's expect. Nothing can be changed here.
+//! The read API over HTTP: ports, Envoy, services, hosts, gossip, health; below it the stream of changes, and what
+//! readers of Sidecar's expect. Nothing can be changed here.
 //!
-//! The `Host` header is checked, so that a web page can't have a browser read this by a name that leads to
-//! loopback (DNS rebinding).
+//! Readers have a thread of their own, which gives way to the others. They are many at times, and nobody else is to
+//! wait for them. The `Host` header is checked, so that a web page can't have a browser read this by a name that leads
+//! to loopback (DNS rebinding).
 
+pub(crate) mod server;
+mod shared;
 mod sidecar;
 mod watch;
 
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
 
-use admin_api::{Error, Readiness};
+use admin_api::Readiness;
+use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::serve::{Listener, ListenerExt};
-use axum::{Json, Router};
-use nix::sys::socket::{setsockopt, sockopt};
-use tokio::net::TcpListener;
+use axum::routing::{MethodRouter, get};
 use tokio::sync::{mpsc, oneshot};
-use tracing::warn;
+use tracing::info;
 
+use self::shared::{Page, Shared};
+use crate::door::Door;
 use crate::event::{Event, Query};
 use crate::sidecar::Identity;
 use crate::watch::Watching;
 use crate::{listener_watch, ports_view, query, services_view};
 
-/// How long a client may take nothing of what waits for it before its connection is ended.
-const STUCK_MAX: Duration = Duration::from_secs(30);
+/// How much the readers' thread gives way to others, from 1 to 19.
+const NICE: i32 = 5;
+/// How many of the readers' questions may wait for the kernel at a time.
+const KERNEL_THREADS: usize = 2;
 
+/// What the API is about, and where it learns of it.
 #[derive(Clone)]
-struct Api {
-    events: mpsc::Sender<Event>,
-    host_name: Arc<str>,
-    watching: Watching,
-    identity: Arc<Identity>,
+pub(crate) struct Api {
+    /// Where the loop is asked.
+    pub(crate) events: mpsc::Sender<Event>,
+    /// A name by which this host may be asked, beside `localhost` and any address.
+    pub(crate) host_name: Arc<str>,
+    /// The changes.
+    pub(crate) watching: Watching,
+    /// What readers of Sidecar's are told of this host.
+    pub(crate) identity: Arc<Identity>,
 }
 
-/// Serves until the registrar ends. `host_name` is a name by which this host may be asked, beside
-/// `localhost` and any address.
-pub(crate) async fn run(
-    listener: TcpListener,
-    host_name: Arc<str>,
-    events: mpsc::Sender<Event>,
-    watching: Watching,
-    identity: Arc<Identity>,
-) {
-    let api = Api { events, host_name, watching, identity };
-    let routes = Router::new()
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .route("/api/v1/ports", get(ports))
-        .route("/api/v1/envoy", get(envoy))
-        .route("/api/v1/services", get(services))
-        .route("/api/v1/hosts", get(hosts))
-        .route("/api/v1/gossip", get(gossip))
+/// Serves until the registrar ends, on a thread of its own.
+///
+/// # Errors
+/// There is no thread to be had, or no runtime on it.
+pub(crate) fn start(listener: TcpListener, door: Arc<Door>, api: Api) -> io::Result<()> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(KERNEL_THREADS).build()?;
+    let serve = move || {
+        // Of this thread alone.
+        if let Err(error) = rustix::process::nice(NICE) {
+            info!(%error, "readers are as important as everybody else");
+        }
+        runtime.block_on(async {
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => server::serve(listener, door, routes(api)).await,
+                Err(error) => tracing::warn!(%error, "the HTTP API ended"),
+            }
+        });
+    };
+    thread::Builder::new().name("readers".to_owned()).spawn(serve).map(drop)
+}
+
+fn routes(api: Api) -> Router {
+    Router::new()
+        .route("/healthz", shared(&api, healthz))
+        .route("/readyz", shared(&api, readyz))
+        .route("/api/v1/ports", shared(&api, ports))
+        .route("/api/v1/envoy", shared(&api, envoy))
+        .route("/api/v1/services", shared(&api, services))
+        .route("/api/v1/hosts", shared(&api, hosts))
+        .route("/api/v1/gossip", shared(&api, gossip))
         .route("/api/v1/watch", get(watch::events))
-        .route("/metrics", get(metrics))
-        .merge(sidecar::routes())
+        .route("/metrics", shared(&api, metrics))
+        .merge(sidecar::routes(&api))
         .fallback(async || {
             error(
                 StatusCode::NOT_FOUND,
@@ -69,75 +92,68 @@ pub(crate) async fn run(
             )
         })
         .layer(middleware::from_fn_with_state(api.clone(), check_host))
-        .with_state(api);
-    if let Err(error) = axum::serve(ending_stuck_clients(listener, STUCK_MAX), routes).await {
-        warn!(%error, "the HTTP API ended");
-    }
+        .with_state(api)
 }
 
-/// A listener whose connections end when their client takes nothing, or is gone without a word, for `limit`.
-fn ending_stuck_clients(listener: TcpListener, limit: Duration) -> impl Listener<Addr = SocketAddr> {
-    let limit_ms = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
-    listener.tap_io(move |client| {
-        if let Err(error) = setsockopt(client, sockopt::TcpUserTimeout, &limit_ms) {
-            warn!(%error, "a client that takes nothing can't be noticed");
-        }
-    })
+/// A page that is made once for all who ask for it at a time.
+fn shared<F>(api: &Api, make: fn(Api) -> F) -> MethodRouter<Api>
+where
+    F: Future<Output = Result<Page, Page>> + Send + 'static,
+{
+    let api = api.clone();
+    let page = Shared::new(move || {
+        let page = make(api.clone());
+        async move { page.await.unwrap_or_else(|problem| problem) }
+    });
+    get(move || async move { page.get().await })
 }
 
-async fn healthz(State(api): State<Api>) -> Response {
-    match ask(&api, Query::Readiness).await {
-        Ok(_) => "ok\n".into_response(),
-        Err(response) => response,
-    }
+async fn healthz(api: Api) -> Result<Page, Page> {
+    ask(&api, Query::Readiness).await.map(|_| Page::text("ok\n"))
 }
 
-async fn readyz(State(api): State<Api>) -> Result<Response, Response> {
+async fn readyz(api: Api) -> Result<Page, Page> {
     let waiting_for = ask(&api, Query::Readiness).await?;
     let ready = waiting_for.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    Ok((status, Json(Readiness { ready, waiting_for })).into_response())
+    Ok(Page::json(status, &Readiness { ready, waiting_for }))
 }
 
-async fn envoy(State(api): State<Api>) -> Result<Json<admin_api::Envoy>, Response> {
-    ask(&api, Query::Envoy).await.map(Json)
+async fn envoy(api: Api) -> Result<Page, Page> {
+    Ok(Page::json(StatusCode::OK, &ask(&api, Query::Envoy).await?))
 }
 
-async fn services(State(api): State<Api>) -> Result<Json<Vec<admin_api::Service>>, Response> {
+async fn services(api: Api) -> Result<Page, Page> {
     let rows = ask(&api, Query::Services).await?;
-    Ok(Json(services_view::services(&rows)))
+    Ok(Page::json(StatusCode::OK, &services_view::services(&rows)))
 }
 
-async fn metrics(State(api): State<Api>) -> Response {
-    let numbers = match ask(&api, Query::Metrics).await {
-        Ok(numbers) => numbers,
-        Err(response) => return response,
-    };
-    match crate::metrics::text(numbers) {
-        Ok(text) => ([(header::CONTENT_TYPE, crate::metrics::CONTENT_TYPE)], text).into_response(),
-        Err(reason) => error(StatusCode::INTERNAL_SERVER_ERROR, &reason.to_string()),
-    }
+async fn metrics(api: Api) -> Result<Page, Page> {
+    let numbers = ask(&api, Query::Metrics).await?;
+    let text = crate::metrics::text(numbers);
+    let text = text.map_err(|reason| Page::error(StatusCode::INTERNAL_SERVER_ERROR, &reason.to_string()))?;
+    Ok(Page { content_type: crate::metrics::CONTENT_TYPE, ..Page::text(text) })
 }
 
-async fn hosts(State(api): State<Api>) -> Result<Json<Vec<admin_api::Host>>, Response> {
-    ask(&api, Query::Hosts).await.map(Json)
+async fn hosts(api: Api) -> Result<Page, Page> {
+    Ok(Page::json(StatusCode::OK, &ask(&api, Query::Hosts).await?))
 }
 
-async fn gossip(State(api): State<Api>) -> Result<Json<admin_api::gossip::Gossip>, Response> {
-    ask(&api, Query::Gossip).await.map(Json)
+async fn gossip(api: Api) -> Result<Page, Page> {
+    Ok(Page::json(StatusCode::OK, &ask(&api, Query::Gossip).await?))
 }
 
-async fn ports(State(api): State<Api>) -> Result<Json<Vec<admin_api::Port>>, Response> {
+async fn ports(api: Api) -> Result<Page, Page> {
     let report = ask(&api, Query::Ports).await?;
     let listeners = listener_watch::listeners().await;
-    let listeners = listeners.map_err(|reason| error(StatusCode::INTERNAL_SERVER_ERROR, &reason))?;
-    Ok(Json(ports_view::ports(&report, &ports_view::by_address(&listeners))))
+    let listeners = listeners.map_err(|reason| Page::error(StatusCode::INTERNAL_SERVER_ERROR, &reason))?;
+    Ok(Page::json(StatusCode::OK, &ports_view::ports(&report, &ports_view::by_address(&listeners))))
 }
 
 /// Asks the loop.
-async fn ask<T>(api: &Api, query: fn(oneshot::Sender<T>) -> Query) -> Result<T, Response> {
+async fn ask<T>(api: &Api, query: fn(oneshot::Sender<T>) -> Query) -> Result<T, Page> {
     let asked = query::ask(&api.events, |answer| Event::Query(query(answer))).await;
-    asked.map_err(|stopping| error(StatusCode::SERVICE_UNAVAILABLE, &stopping.to_string()))
+    asked.map_err(|stopping| Page::error(StatusCode::SERVICE_UNAVAILABLE, &stopping.to_string()))
 }
 
 async fn check_host(State(api): State<Api>, headers: HeaderMap, request: Request, next: Next) -> Response {
@@ -158,45 +174,12 @@ fn is_own_name(host: &str, host_name: &str) -> bool {
 }
 
 fn error(status: StatusCode, reason: &str) -> Response {
-    (status, Json(Error { error: reason.to_owned() })).into_response()
+    Page::error(status, reason).into_response()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-
-    use axum::body::{Body, Bytes};
-    use futures_util::stream;
-    use tokio::io::AsyncWriteExt;
-    use tokio::net::TcpStream;
-    use tokio::time::timeout;
-
     use super::*;
-
-    /// Says when it is no more.
-    struct Guard(mpsc::Sender<()>);
-
-    impl Drop for Guard {
-        fn drop(&mut self) {
-            let _ = self.0.try_send(());
-        }
-    }
-
-    #[tokio::test]
-    async fn a_client_that_takes_nothing_is_ended() {
-        let (ended, mut has_ended) = mpsc::channel(1);
-        let endless = move || {
-            let chunk = |guard| async move { Some((Ok::<_, Infallible>(Bytes::from(vec![0; 1 << 16])), guard)) };
-            std::future::ready(Body::from_stream(stream::unfold(Guard(ended.clone()), chunk)))
-        };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let listener = ending_stuck_clients(listener, Duration::from_secs(1));
-        tokio::spawn(axum::serve(listener, Router::new().route("/", get(endless))).into_future());
-        let mut client = TcpStream::connect(address).await.unwrap();
-        client.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
-        assert_eq!(timeout(Duration::from_secs(20), has_ended.recv()).await, Ok(Some(())));
-    }
 
     #[test]
     fn only_names_that_cannot_be_anothers_are_served() {

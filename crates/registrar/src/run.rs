@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use capture::{AssignedAddress, CATCH_PORT, Capture};
@@ -14,20 +15,23 @@ use nix::unistd::gethostname;
 use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
 use tokio::net::{TcpListener, UdpSocket};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc, watch};
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
-use tonic::transport::Server;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::timeout;
 use tracing::{info, warn};
 use xds::resources::service::{Binding, ServiceSettings};
 
 use crate::cluster::{Cluster, Start};
 use crate::config::{ClusterConfig, Config, XdsListen};
+use crate::door::Door;
+use crate::door::shares::Shares;
 use crate::drains::Drains;
 use crate::drains::file::DrainFile;
 use crate::event::{EVENT_QUEUE, Event};
 use crate::gossip_net::GossipNet;
-use crate::host::{Host, unix_ms};
+use crate::host::{Host, Signals, unix_ms};
+use crate::http::Api;
 use crate::listeners::{self, Surroundings};
 use crate::readiness::DockerState;
 use crate::runtime_files::{self, Lock, RuntimeFileError};
@@ -36,7 +40,7 @@ use crate::sidecar::Identity;
 use crate::standby::Standby;
 use crate::watch::{Audience, Watching};
 use crate::xds_server::XdsServer;
-use crate::{admin, docker, firewall_watch, host_addresses, http, listener_watch, shim_socket, static_services};
+use crate::{admin, docker, firewall_watch, host_addresses, http, listener_watch, pulse, shim_socket, static_services};
 
 /// Why the registrar could not start, or could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +64,9 @@ pub enum RunError {
     /// The system denied something that every process needs.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// The loop broke.
+    #[error("the loop ended: see the log before this")]
+    Loop,
     /// Envoy's server broke.
     #[error("the xDS server ended: {0}")]
     Xds(#[from] tonic::transport::Error),
@@ -70,10 +77,11 @@ pub enum RunError {
 /// # Errors
 /// Something that is needed can't be had; nothing goes on in the background.
 pub async fn run(config: Config) -> Result<(), RunError> {
+    let shares = Shares::of_this_process();
     let sockets = Sockets::open(&config).await?;
     let (events, incoming) = mpsc::channel(EVENT_QUEUE);
     let (lookups, wanted) = watch::channel(None);
-    let writable = Arc::new(Notify::new());
+    let signals = Signals::default();
     let docker_state = if config.docker_host.is_some() { DockerState::Unheard } else { DockerState::Absent };
     let capture = Capture::new(config.capture);
     if let Err(error) = capture.watch().and_then(|watch| firewall_watch::spawn(watch, events.clone())) {
@@ -82,7 +90,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let assigned = assign_service_addresses(&config.cluster);
     let services = served_services(&config.cluster, &capture);
     let changed = Arc::new(Notify::new());
-    let watching = Watching::start(Arc::clone(&changed), events.clone());
+    let watching = Watching::start(shares.watchers, Arc::clone(&changed), events.clone());
     let (listeners, labelled) = watch::channel(Vec::new());
     let identity = Arc::new(Identity {
         cluster_name: config.cluster.cluster_name.as_str().to_owned(),
@@ -95,33 +103,57 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let drains = Drains::new(DrainFile::beside(&config.shim_socket));
     let cluster = cluster(config.cluster, &config.defaults, drains, config.envoy_uid, events.clone(), audience).await?;
     let catalog = Catalog::new(config.defaults).with_unproxied(config.capture_unproxied);
-    let standby = Standby::new(config.envoy_uid, rng()?, events.clone());
+    let standby = Standby::new(config.envoy_uid, shares.standby, rng()?, events.clone());
     let host = Host::new(catalog, config.envoy, (services, standby), cluster, capture, docker_state, lookups);
 
     if let Some(docker_host) = config.docker_host {
         tokio::spawn(docker::run(docker_host, wanted, events.clone()));
     }
-    tokio::spawn(admin::run(sockets.admin, events.clone()));
-    tokio::spawn(shim_socket::run(sockets.shims, config.envoy_uid, events.clone()));
+    tokio::spawn(admin::run(sockets.admin, Door::new(shares.admin), events.clone()));
+    tokio::spawn(shim_socket::run(sockets.shims, Door::new(shares.shims), config.envoy_uid, events.clone()));
     let http_address = sockets.http.local_addr()?;
-    tokio::spawn(http::run(sockets.http, own_name(), events.clone(), watching, identity));
+    let api = Api { events: events.clone(), host_name: own_name(), watching, identity };
+    http::start(sockets.http.into_std()?, Door::new(shares.http), api)?;
     tokio::spawn(listener_watch::run(events.clone()));
-    let envoys = XdsServer::new(events.clone(), Arc::clone(&writable));
+    tokio::spawn(host_addresses::watch(events.clone()));
+    let envoys = XdsServer::new(events.clone(), Arc::clone(&signals.writable));
+    pulse::guard(signals.pulse.clone())?;
+    let mut ended = in_a_thread(host.run(incoming, signals.clone()))?;
     info!(
         shims = %config.shim_socket.display(), xds = %config.xds_listen, http = %http_address,
         envoy_uid = config.envoy_uid, version = env!("CARGO_PKG_VERSION"), "the registrar runs"
     );
     tokio::select! {
-        () = host.run(incoming, writable) => {
+        ended = &mut ended => {
+            ended.map_err(|_| RunError::Loop)?;
             info!("the registrar has left");
             take_back(assigned);
             // The one who asked is to hear of it.
             tokio::time::sleep(FAREWELL).await;
             Ok(())
         }
-        ended = serve_xds(sockets.xds, envoys) => Ok(ended?),
-        stopped = stop_signal() => Ok(stopped?),
+        ended = serve_xds(sockets.xds, Door::new(shares.xds), envoys) => Ok(ended?),
+        stopped = stop_signal() => {
+            stopped?;
+            signals.stop.notify_one();
+            // What it is at is done. A loop that stands still is not waited for.
+            let _ = timeout(STOP_PATIENCE, ended).await;
+            Ok(())
+        }
     }
+}
+
+/// Runs the loop where nobody else's work keeps it waiting, and where it keeps nobody waiting. Yields how its end is
+/// heard of.
+fn in_a_thread(turns: impl Future<Output = ()> + Send + 'static) -> io::Result<oneshot::Receiver<()>> {
+    let (ends, ended) = oneshot::channel();
+    let runtime = Handle::current();
+    let turn = move || {
+        runtime.block_on(turns);
+        let _ = ends.send(());
+    };
+    thread::Builder::new().name("loop".to_owned()).spawn(turn)?;
+    Ok(ended)
 }
 
 /// Gives the service addresses to `lo`, where that is asked for. They outlive a stop, as service ports do.
@@ -226,6 +258,9 @@ fn rng() -> io::Result<StdRng> {
     StdRng::try_from_rng(&mut SysRng).map_err(io::Error::other)
 }
 
+/// How long a registrar that is to stop waits for the loop to finish what it is at.
+const STOP_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How long the answer to an order to leave may take on its way.
 const FAREWELL: Duration = Duration::from_millis(100);
 
@@ -268,11 +303,10 @@ async fn listen(option: &'static str, address: SocketAddr) -> Result<TcpListener
     TcpListener::bind(address).await.map_err(|error| RunError::Listen { address, option, error })
 }
 
-async fn serve_xds(socket: XdsSocket, envoys: XdsServer) -> Result<(), tonic::transport::Error> {
-    let server = Server::builder().add_service(envoys.into_service());
+async fn serve_xds(socket: XdsSocket, door: Arc<Door>, envoys: XdsServer) -> Result<(), tonic::transport::Error> {
     match socket {
-        XdsSocket::Unix(listener) => server.serve_with_incoming(UnixListenerStream::new(listener)).await,
-        XdsSocket::Tcp(listener) => server.serve_with_incoming(TcpListenerStream::new(listener)).await,
+        XdsSocket::Unix(listener) => envoys.serve(listener, door).await,
+        XdsSocket::Tcp(listener) => envoys.serve(listener, door).await,
     }
 }
 

@@ -10,16 +10,16 @@ use std::time::Duration;
 use catalog::RegistrationId;
 use nix::unistd::{Uid, geteuid};
 use shim_wire::{DecodeError, Decoder, FromRegistrar, FromShim, Message};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream, unix::OwnedReadHalf, unix::OwnedWriteHalf};
-use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{sleep, timeout};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use crate::door::{Busy, Door, Guarded, Visitor};
 use crate::event::{Event, ShimEvent};
 
-/// How many shims can be connected at once; more than a host has ports to publish on one address.
-const MAX_CONNECTIONS: usize = 65_536;
+type Connection = Guarded<UnixStream>;
 
 /// How many replies may wait for a shim that does not read. It is sent a handful in its whole life.
 const REPLY_QUEUE: usize = 8;
@@ -58,33 +58,25 @@ struct Context {
 }
 
 /// Accepts shims until the registrar ends.
-pub(crate) async fn run(listener: UnixListener, envoy_uid: u32, events: mpsc::Sender<Event>) {
+pub(crate) async fn run(listener: UnixListener, door: Arc<Door>, envoy_uid: u32, events: mpsc::Sender<Event>) {
     let context = Arc::new(Context { envoy_uid, events, next_id: AtomicU64::new(1) });
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let context = Arc::clone(&context);
-                tokio::spawn(async move {
-                    serve(stream, &context).await;
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                // Out of file descriptors, most likely: they come back when other connections end.
-                warn!(%error, "a shim could not be accepted; raise LimitNOFILE if this stays");
-                sleep(Duration::from_millis(100)).await;
-            }
-        }
+        let stream = door.accept(&listener).await;
+        let context = Arc::clone(&context);
+        tokio::spawn(async move { serve(stream, &context).await });
     }
 }
 
-async fn serve(stream: UnixStream, context: &Context) {
+async fn serve(stream: Connection, context: &Context) {
     let id = RegistrationId(context.next_id.fetch_add(1, Ordering::Relaxed));
-    let peer = describe_peer(&stream);
-    let (reader, mut writer) = stream.into_split();
-    let result = converse(id, reader, &mut writer, context).await;
+    let peer = describe_peer(stream.stream());
+    let trusted = trusted_peer(stream.stream());
+    let visitor = stream.visitor().clone();
+    let (reader, mut writer) = tokio::io::split(stream);
+    let result = match trusted {
+        Ok(pid) => converse((id, pid), &visitor, reader, &mut writer, context).await,
+        Err(error) => Err(error),
+    };
     // The loop forgets a registration that was never made.
     let _ = context.events.send(Event::Shim { id, event: ShimEvent::Gone }).await;
     match result {
@@ -100,12 +92,14 @@ async fn serve(stream: UnixStream, context: &Context) {
 }
 
 async fn converse(
-    id: RegistrationId,
-    mut reader: OwnedReadHalf,
-    writer: &mut OwnedWriteHalf,
+    (id, pid): (RegistrationId, u32),
+    visitor: &Visitor,
+    mut reader: ReadHalf<Connection>,
+    writer: &mut WriteHalf<Connection>,
     context: &Context,
 ) -> Result<(), ConnectionError> {
-    let pid = trusted_peer(reader.as_ref())?;
+    // A shim that has registered may be silent for as long as it lives.
+    let mut registered: Option<Busy> = None;
     send(writer, &FromRegistrar::Hello { version: shim_wire::VERSION, envoy_uid: context.envoy_uid }).await?;
     let (replies, mut outgoing) = mpsc::channel(REPLY_QUEUE);
     let mut decoder = Decoder::<FromShim>::default();
@@ -123,6 +117,7 @@ async fn converse(
         }
         while let Some(message) = decoder.next_message()? {
             let event = event_of(message, pid, &replies)?;
+            registered.get_or_insert_with(|| visitor.busy());
             context.events.send(Event::Shim { id, event }).await.map_err(|_| ConnectionError::Stopping)?;
         }
     }
@@ -158,7 +153,7 @@ fn describe_peer(stream: &UnixStream) -> String {
     )
 }
 
-async fn send(writer: &mut OwnedWriteHalf, message: &FromRegistrar) -> std::io::Result<()> {
+async fn send(writer: &mut WriteHalf<Connection>, message: &FromRegistrar) -> std::io::Result<()> {
     let mut bytes = Vec::new();
     message.encode(&mut bytes);
     timeout(WRITE_TIMEOUT, writer.write_all(&bytes)).await?

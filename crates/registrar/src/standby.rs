@@ -30,6 +30,7 @@ use self::acceptor::Slots;
 use self::place::{Finding, Others};
 use self::socket::Socket;
 use crate::backoff::Backoff;
+use crate::door::shares::Share;
 use crate::event::Event;
 use crate::watchdog::{Queues, Steering, Watchdog};
 
@@ -65,12 +66,12 @@ struct Seat {
 
 impl Standby {
     /// Stands by nowhere yet. Envoy's sockets belong to `envoy_uid`.
-    pub(crate) fn new(envoy_uid: u32, rng: StdRng, events: mpsc::Sender<Event>) -> Self {
+    pub(crate) fn new(envoy_uid: u32, share: Share, rng: StdRng, events: mpsc::Sender<Event>) -> Self {
         Self {
             envoy_uid,
             seats: BTreeMap::new(),
             watchdog: Watchdog::default(),
-            slots: Slots::new(),
+            slots: Slots::of(share),
             rng,
             events,
             answers: false,
@@ -264,10 +265,12 @@ mod tests {
     use super::*;
     use crate::event::Query;
 
+    const SHARE: Share = Share { listener: "test", most: 64 };
+
     fn standby() -> (Standby, mpsc::Receiver<Event>, SocketAddr) {
         let (events, incoming) = mpsc::channel(8);
         let uid = nix::unistd::geteuid().as_raw();
-        let mut standby = Standby::new(uid, StdRng::seed_from_u64(1), events);
+        let mut standby = Standby::new(uid, SHARE, StdRng::seed_from_u64(1), events);
         let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         standby.add(address, Instant::now());
         standby.start();
@@ -332,7 +335,7 @@ mod tests {
     #[tokio::test]
     async fn a_place_that_another_program_holds_is_tried_ever_more_rarely() {
         let (events, _incoming) = mpsc::channel(8);
-        let mut standby = Standby::new(nix::unistd::geteuid().as_raw(), StdRng::seed_from_u64(1), events);
+        let mut standby = Standby::new(nix::unistd::geteuid().as_raw(), SHARE, StdRng::seed_from_u64(1), events);
         let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, start) = (holder.local_addr().unwrap(), Instant::now());
         standby.add(address, start);

@@ -18,9 +18,6 @@ use crate::event::{Event, Query};
 use crate::listeners::Target;
 use crate::query;
 
-/// The most watchers over HTTP at a time.
-pub(crate) const WATCHERS_MAX: usize = 64;
-
 /// The least time between two states: a busy cluster is told of in steps, so that the loop is not asked all the time.
 const SPACING: Duration = Duration::from_millis(100);
 
@@ -49,19 +46,20 @@ pub(crate) struct Watching {
     states: Arc<watch::Sender<Arc<State>>>,
     wake: Arc<Notify>,
     places: Arc<Semaphore>,
+    most: usize,
 }
 
-/// There are [`WATCHERS_MAX`] already.
+/// There are as many already as there may be.
 #[derive(Debug, thiserror::Error)]
-#[error("there are {WATCHERS_MAX} watchers already: end one of them, or ask again and again instead")]
-pub(crate) struct TooManyWatchers;
+#[error("there are {0} watchers already: end one of them, or ask again and again instead")]
+pub(crate) struct TooManyWatchers(usize);
 
 impl Watching {
-    /// Begins to publish. `changed` says that something differs in the loop.
-    pub(crate) fn start(changed: Arc<Notify>, events: mpsc::Sender<Event>) -> Self {
+    /// Begins to publish, to so many watchers over HTTP at a time. `changed` says that something differs in the loop.
+    pub(crate) fn start(most: usize, changed: Arc<Notify>, events: mpsc::Sender<Event>) -> Self {
         let states = Arc::new(watch::Sender::new(Arc::new(State::default())));
         tokio::spawn(publish(Arc::clone(&states), Arc::clone(&changed), events));
-        Self { states, wake: changed, places: Arc::new(Semaphore::new(WATCHERS_MAX)) }
+        Self { states, wake: changed, places: Arc::new(Semaphore::new(most)), most }
     }
 
     /// Follows all states from now on: the first is yet to come. For listeners, whose number has its own bound.
@@ -74,7 +72,7 @@ impl Watching {
 
     /// As [`Self::follow`], for one of a bounded number.
     pub(crate) fn watch(&self) -> Result<Watcher, TooManyWatchers> {
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| TooManyWatchers)?;
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| TooManyWatchers(self.most))?;
         Ok(Watcher { states: self.follow(), told: None, _place: place })
     }
 
@@ -155,7 +153,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn a_slow_watcher_is_told_of_the_newest_state_and_a_new_one_of_no_old_one() {
         let changed = Arc::new(Notify::new());
-        let watching = Watching::start(Arc::clone(&changed), counting_loop());
+        let watching = Watching::start(2, Arc::clone(&changed), counting_loop());
         let mut slow = watching.watch().unwrap();
         let (before, first) = slow.next().await.unwrap();
         assert!(before.is_none());
@@ -176,7 +174,7 @@ pub(crate) mod tests {
     async fn a_watcher_is_told_nothing_until_the_world_is_known() {
         let changed = Arc::new(Notify::new());
         let view = |times| View { hosts: hosts(times), is_whole: times > 2, ..View::default() };
-        let watching = Watching::start(Arc::clone(&changed), loop_that_answers(view));
+        let watching = Watching::start(2, Arc::clone(&changed), loop_that_answers(view));
         let mut watcher = watching.watch().unwrap();
         assert!(timeout(3 * SPACING, watcher.next()).await.is_err(), "one host of three is known");
         assert!(!watching.newest().await.unwrap().is_whole);
@@ -187,8 +185,8 @@ pub(crate) mod tests {
 
     #[tokio::test]
     async fn watchers_are_bounded_and_make_room_when_they_go() {
-        let watching = Watching::start(Arc::new(Notify::new()), counting_loop());
-        let mut watchers: Vec<_> = (0..WATCHERS_MAX).map(|_| watching.watch().unwrap()).collect();
+        let watching = Watching::start(2, Arc::new(Notify::new()), counting_loop());
+        let mut watchers: Vec<_> = (0..2).map(|_| watching.watch().unwrap()).collect();
         assert!(watching.watch().is_err());
         watchers.pop();
         let mut another = watching.watch().unwrap();

@@ -1,8 +1,10 @@
 //! The gRPC service that Envoy subscribes to. It moves messages; what they mean is the crate `xds`'s.
 
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::{
     AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
@@ -10,13 +12,16 @@ use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, stream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
 use xds::{StreamId, Variant};
 
+use crate::door::{Door, Listens, Visitor};
 use crate::event::{Event, XdsEvent};
 
 /// How many responses may wait for one Envoy. The loop keeps what is beyond, as its latest state.
@@ -25,6 +30,14 @@ const RESPONSE_QUEUE: usize = 4;
 /// The largest request. The first one of a stream lists every resource that Envoy has, and may bring 60 kB of
 /// Envoy's own extensions.
 const MAX_REQUEST_BYTES: usize = 32 << 20;
+
+/// How often a client is asked whether it is still there, and how long its answer may take. One that has vanished counts
+/// as an Envoy until then.
+const PING_EVERY: Duration = Duration::from_secs(15);
+const PONG_MAX: Duration = Duration::from_secs(10);
+
+/// The most streams of one connection: Envoy opens one.
+const STREAMS_OF_A_CONNECTION: u32 = 8;
 
 /// One stream of every connected Envoy ends here.
 #[derive(Clone)]
@@ -40,22 +53,42 @@ impl XdsServer {
         Self { events, writable, next_id: Arc::new(AtomicU64::new(1)) }
     }
 
-    pub(crate) fn into_service(self) -> AggregatedDiscoveryServiceServer<Self> {
-        AggregatedDiscoveryServiceServer::new(self).max_decoding_message_size(MAX_REQUEST_BYTES)
+    /// Serves all who come to the door until the registrar ends.
+    pub(crate) async fn serve<L>(self, listener: L, door: Arc<Door>) -> Result<(), tonic::transport::Error>
+    where
+        L: Listens<Stream: AsyncRead + AsyncWrite> + 'static,
+    {
+        let service = AggregatedDiscoveryServiceServer::new(self).max_decoding_message_size(MAX_REQUEST_BYTES);
+        let incoming = stream::unfold((listener, door), |(listener, door)| async {
+            let client = door.accept(&listener).await;
+            Some((Ok::<_, Infallible>(client), (listener, door)))
+        });
+        Server::builder()
+            .http2_keepalive_interval(Some(PING_EVERY))
+            .http2_keepalive_timeout(Some(PONG_MAX))
+            .max_concurrent_streams(STREAMS_OF_A_CONNECTION)
+            .add_service(service)
+            .serve_with_incoming(incoming)
+            .await
     }
 
     /// Announces a stream, pumps its requests to the loop, and returns the responses.
     async fn open<T: Send + 'static>(
         &self,
         variant: Variant,
-        requests: Streaming<T>,
+        request: Request<Streaming<T>>,
         event_of: fn(Box<T>) -> XdsEvent,
     ) -> Result<impl Stream<Item = Result<xds::Response, Status>> + use<T>, Status> {
         let id = StreamId(self.next_id.fetch_add(1, Ordering::Relaxed));
         let (responses, outgoing) = mpsc::channel(RESPONSE_QUEUE);
         let opened = Event::Xds { id, event: XdsEvent::Opened { variant, responses } };
         self.events.send(opened).await.map_err(|_| Status::unavailable("the registrar is stopping"))?;
-        tokio::spawn(pump(id, requests, event_of, self.events.clone()));
+        let visitor = request.extensions().get::<Visitor>().cloned();
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            let _busy = visitor.as_ref().map(Visitor::busy);
+            pump(id, request.into_inner(), event_of, events).await;
+        });
         let writable = Arc::clone(&self.writable);
         Ok(ReceiverStream::new(outgoing).inspect(move |_| writable.notify_one()))
     }
@@ -93,7 +126,7 @@ impl AggregatedDiscoveryService for XdsServer {
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
-        let responses = self.open(Variant::Sotw, request.into_inner(), XdsEvent::Sotw).await?;
+        let responses = self.open(Variant::Sotw, request, XdsEvent::Sotw).await?;
         let responses = responses.map(|response| match response? {
             xds::Response::Sotw(response) => Ok(response),
             xds::Response::Delta(_) => Err(Status::internal("a delta response on a stream that is not")),
@@ -107,7 +140,7 @@ impl AggregatedDiscoveryService for XdsServer {
         &self,
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        let responses = self.open(Variant::Delta, request.into_inner(), XdsEvent::Delta).await?;
+        let responses = self.open(Variant::Delta, request, XdsEvent::Delta).await?;
         let responses = responses.map(|response| match response? {
             xds::Response::Delta(response) => Ok(response),
             xds::Response::Sotw(_) => Err(Status::internal("a response without delta on a delta stream")),

@@ -25,30 +25,32 @@ use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
 
-use super::Api;
+use super::shared::Page;
 use super::watch::KEEP_ALIVE;
+use super::{Api, shared};
 use crate::sidecar::{self, Identity};
 use crate::watch::Watcher;
 use crate::watch::state;
 
 /// The routes.
-pub(super) fn routes() -> Router<Api> {
+pub(super) fn routes(api: &Api) -> Router<Api> {
+    let (all_services, whole_state) = (shared(api, services), shared(api, state));
     Router::new()
-        .route("/api/services.json", get(services))
-        .route("/services.json", get(services))
+        .route("/api/services.json", all_services.clone())
+        .route("/services.json", all_services)
         .route("/api/services/{file}", get(service))
-        .route("/api/state.json", get(state))
-        .route("/state.json", get(state))
+        .route("/api/state.json", whole_state.clone())
+        .route("/state.json", whole_state)
         .route("/api/watch", get(watch))
         .route("/watch", get(watch))
 }
 
-async fn services(State(api): State<Api>) -> Result<Response, Response> {
+async fn services(api: Api) -> Result<Page, Page> {
     let state = newest(&api).await?;
     Ok(json(serde_json::to_vec_pretty(&sidecar::services(&state, &api.identity))))
 }
 
-async fn service(State(api): State<Api>, Path(file): Path<String>) -> Result<Response, Response> {
+async fn service(State(api): State<Api>, Path(file): Path<String>) -> Result<Page, Page> {
     let Some(name) = file.strip_suffix(".json") else {
         return Err(error(StatusCode::NOT_FOUND, "expected NAME.json"));
     };
@@ -59,7 +61,7 @@ async fn service(State(api): State<Api>, Path(file): Path<String>) -> Result<Res
     }
 }
 
-async fn state(State(api): State<Api>) -> Result<Response, Response> {
+async fn state(api: Api) -> Result<Page, Page> {
     let state = newest(&api).await?;
     Ok(json(serde_json::to_vec(&sidecar::state(&state, &api.identity, state.changed_at))))
 }
@@ -70,7 +72,7 @@ struct WatchQuery {
     by_service: Option<String>,
 }
 
-async fn watch(State(api): State<Api>, Query(query): Query<WatchQuery>) -> Result<Response, Response> {
+async fn watch(State(api): State<Api>, Query(query): Query<WatchQuery>) -> Result<Response, Page> {
     let watcher = api.watching.watch();
     let watcher = watcher.map_err(|reason| error(StatusCode::SERVICE_UNAVAILABLE, &reason.to_string()))?;
     let by_service = query.by_service.as_deref() != Some("false");
@@ -105,7 +107,7 @@ fn object(now: &state::State, identity: &Identity, by_service: bool) -> Result<B
     Ok(text.into())
 }
 
-async fn newest(api: &Api) -> Result<Arc<state::State>, Response> {
+async fn newest(api: &Api) -> Result<Arc<state::State>, Page> {
     let unavailable = |reason| error(StatusCode::SERVICE_UNAVAILABLE, reason);
     let newest = api.watching.newest().await.ok_or_else(|| unavailable("the registrar is stopping"))?;
     if !newest.is_whole {
@@ -116,9 +118,9 @@ async fn newest(api: &Api) -> Result<Arc<state::State>, Response> {
     Ok(newest)
 }
 
-fn json(text: Result<Vec<u8>, serde_json::Error>) -> Response {
+fn json(text: Result<Vec<u8>, serde_json::Error>) -> Page {
     match text {
-        Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
+        Ok(text) => Page { content_type: "application/json", ..Page::text(text) },
         Err(reason) => error(StatusCode::INTERNAL_SERVER_ERROR, &reason.to_string()),
     }
 }
@@ -130,13 +132,12 @@ struct SidecarError<'a> {
     message: &'a str,
 }
 
-fn error(status: StatusCode, message: &str) -> Response {
-    (status, axum::Json(SidecarError { status: "error", message })).into_response()
+fn error(status: StatusCode, message: &str) -> Page {
+    Page::json(status, &SidecarError { status: "error", message })
 }
 
 #[cfg(test)]
 mod tests {
-    use axum::body::to_bytes;
     use tokio::sync::Notify;
     use tokio::time::{sleep, timeout};
 
@@ -152,7 +153,7 @@ mod tests {
         let events = loop_that_answers(view);
         let identity = Identity { cluster_name: "default".to_owned(), host_name: "a".parse().unwrap() };
         Api {
-            watching: Watching::start(Arc::clone(changed), events.clone()),
+            watching: Watching::start(2, Arc::clone(changed), events.clone()),
             events,
             host_name: "a".into(),
             identity: Arc::new(identity),
@@ -164,15 +165,15 @@ mod tests {
         for page in ["services", "service", "state"] {
             let api = api(&Arc::default());
             let ask = async || match page {
-                "services" => services(State(api.clone())).await,
+                "services" => services(api.clone()).await,
                 "service" => service(State(api.clone()), Path("web.json".to_owned())).await,
-                _ => state(State(api.clone())).await,
+                _ => state(api.clone()).await,
             };
             let refused = ask().await.unwrap_err();
-            assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE, "{page}");
-            let text = to_bytes(refused.into_body(), 1 << 16).await.unwrap();
+            assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{page}");
+            let text = refused.body;
             assert!(String::from_utf8_lossy(&text).contains("just started"), "{page}: {text:?}");
-            assert_eq!(ask().await.unwrap().status(), StatusCode::OK, "{page}");
+            assert_eq!(ask().await.unwrap().status, StatusCode::OK, "{page}");
         }
     }
 

@@ -4,41 +4,36 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{info, warn};
 
 use super::connection;
+use crate::door::shares::Share;
+use crate::door::{Door, Source};
 use crate::event::{Event, Query};
 use crate::query;
 
-/// Connections that are forwarded at the same time, over all service ports: about 80 MB of buffers. Envoy has no such
-/// limit; this is for the time until it is back.
-const MOST_CONNECTIONS: usize = 4096;
-/// A connection takes two file descriptors. Half of all that the process may have are for everything else.
-const DESCRIPTORS_PER_CONNECTION: u64 = 4;
 /// The wait after accepting failed, for want of something mostly.
 const WANT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How many connections may be forwarded, shared by all sockets.
+/// How many connections may be forwarded, shared by all sockets. Envoy has no such limit; this is for the time until it
+/// is back.
 #[derive(Clone, Debug)]
 pub(super) struct Slots {
     free: Arc<Semaphore>,
+    /// Sees to it that no host takes all.
+    door: Arc<Door>,
     most: usize,
     is_full: Arc<AtomicBool>,
 }
 
 impl Slots {
-    /// As many as the process may open, within reason.
-    pub(super) fn new() -> Self {
-        Self::of(most_connections(raise_descriptor_limit()))
-    }
-
-    fn of(most: usize) -> Self {
-        Self { free: Arc::new(Semaphore::new(most)), most, is_full: Arc::default() }
+    pub(super) fn of(share: Share) -> Self {
+        let (free, most) = (Arc::new(Semaphore::new(share.most)), share.most);
+        Self { free, door: Door::new(share), most, is_full: Arc::default() }
     }
 
     /// Waits until there is room for one more. The others wait in the kernel's queue meanwhile.
@@ -61,12 +56,16 @@ impl Slots {
 pub(super) async fn run(listener: TcpListener, slots: Slots, events: mpsc::Sender<Event>) {
     loop {
         match listener.accept().await {
-            Ok((client, _)) => {
+            Ok((client, peer)) => {
                 let slot = slots.take().await;
+                let Ok(place) = slots.door.enter(Source::of_tcp(&client, peer), None, Instant::now()) else {
+                    connection::reset(&client);
+                    continue;
+                };
                 let events = events.clone();
                 tokio::spawn(async move {
                     serve(client, &events).await;
-                    drop(slot);
+                    drop((slot, place));
                 });
             }
             // The connection that was to be accepted is gone already.
@@ -92,32 +91,13 @@ async fn instances(client: &TcpStream, events: &mpsc::Sender<Event>) -> Option<V
     query::ask(events, asked).await.ok()
 }
 
-fn most_connections(descriptors: u64) -> usize {
-    usize::try_from(descriptors / DESCRIPTORS_PER_CONNECTION).unwrap_or(MOST_CONNECTIONS).min(MOST_CONNECTIONS)
-}
-
-/// Raises the soft limit of open files to the hard one; yields what it is then.
-fn raise_descriptor_limit() -> u64 {
-    match getrlimit(Resource::RLIMIT_NOFILE) {
-        Ok((soft, hard)) if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_err() => soft,
-        Ok((_, hard)) => hard,
-        Err(_) => 1024, // cannot fail; the traditional limit
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn connections_leave_half_of_the_descriptors_to_others() {
-        assert_eq!(most_connections(1024), 256);
-        assert_eq!(most_connections(65_536), MOST_CONNECTIONS);
-    }
-
     #[tokio::test]
     async fn one_more_than_there_is_room_for_waits_until_one_ends() {
-        let slots = Slots::of(2);
+        let slots = Slots::of(Share { listener: "test", most: 2 });
         let (first, _second) = (slots.take().await, slots.take().await);
         assert!(!slots.is_full.load(Ordering::Relaxed));
         let waiting = tokio::spawn({

@@ -35,7 +35,21 @@ impl Registrar {
     }
 
     pub fn start_in(folder: tempfile::TempDir, options: &[&str]) -> Self {
-        let mut process = command(&folder).args(options).stderr(Stdio::piped()).spawn().unwrap();
+        let process = command(&folder).args(options).stderr(Stdio::piped()).spawn().unwrap();
+        Self::started(folder, process)
+    }
+
+    /// One that may open no more than so many files.
+    pub fn start_with_descriptors(most: u64, options: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ours = command(&folder);
+        let mut limited = Command::new("prlimit");
+        limited.arg(format!("--nofile={most}:{most}")).arg(ours.get_program()).args(ours.get_args());
+        let process = limited.args(options).stderr(Stdio::piped()).spawn().unwrap();
+        Self::started(folder, process)
+    }
+
+    fn started(folder: tempfile::TempDir, mut process: Child) -> Self {
         let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
         let started = log.by_ref().map_while(Result::ok).find(|line| line.contains("the registrar runs")).unwrap();
         let http = started.split_whitespace().find_map(|word| word.strip_prefix("http=")).unwrap().to_owned();
