@@ -162,7 +162,8 @@ fn claim_of_port(port: u16) -> Vec<u8> {
 fn bad_labels_are_shown_and_the_port_works() {
     let lab = Lab::of_this_test();
     let host = lab.host("a").start();
-    let id = host.run_web(&["-p", "8080:80", "-l", "ServiceName=my web/ünï", "-l", "ProxyMode=quic"]);
+    let labels = ["-l", "ServiceName=my web/ünï", "-l", "ProxyMode=quic", "-l", "ServicePort_81=9501"];
+    let id = host.run_web(&[&["-p", "8080:80"], &labels[..]].concat());
     for port in host.await_served_by_envoy(8080) {
         let problem = port["problem"].as_str().unwrap_or_default();
         assert!(problem.contains("ServiceName") && problem.contains("quic"), "{port}");
@@ -170,6 +171,10 @@ fn bad_labels_are_shown_and_the_port_works() {
     }
     let answer = host.get("http://127.0.0.1:8080/").expect("the port answers");
     assert_eq!(answer.json()["hostname"], id[..12]);
+    for said in [host.shimctl(&["services"]), host.shimctl(&["hosts"])] {
+        let names = ["my web", "quic", "ServicePort_81=9501: that port of the container is not published"];
+        assert!(names.iter().all(|name| said.contains(name)), "{said}");
+    }
 }
 
 #[test]

@@ -218,6 +218,11 @@ impl OwnInstances {
         self.problems.get(&key).map_or(&[], Vec::as_slice)
     }
 
+    /// What is wrong with the labels and checks of all instances, in the order of keys.
+    pub fn label_problems(&self) -> impl Iterator<Item = (InstanceKey, &str)> {
+        self.problems.iter().flat_map(|(key, problems)| problems.iter().map(|problem| (*key, problem.as_str())))
+    }
+
     /// What is different since the last call, in the order of keys.
     pub fn take_changes(&mut self) -> Vec<OwnChange> {
         let changed = std::mem::take(&mut self.changed);
@@ -237,7 +242,9 @@ impl OwnInstances {
         let Plan { check, problem } = plan(&announcement.check, &subject, policy);
         let no_listener = own_instance::listener_problem(announcement, &own);
         let no_service_ports = own_instance::service_port_problems(announcement, &listed, &own);
-        let problems = announcement.problems.iter().cloned();
+        // The service is the container's, whatever the port.
+        let problems = listed.container.facts.meaning_for(0, &self.host.settings.defaults).problems.into_iter();
+        let problems = problems.chain(announcement.problems.iter().cloned());
         let problems = problems.chain(problem).chain(no_listener).chain(no_service_ports).take(PROBLEMS_MAX).collect();
         self.found.extend(self.checker.set(own.key(), check, now));
         self.announce(own, problems);

@@ -426,6 +426,13 @@ impl Cluster {
             .chain(self.missing_service_addresses())
             .chain(self.disbelieved_elsewhere())
             .chain(of_listeners)
+            .chain(self.label_problems())
+            .chain(
+                self.static_problems
+                    .iter()
+                    .take(told::PROBLEMS_MAX)
+                    .map(|problem| format!("static services: {problem}")),
+            )
             .collect();
         (!problems.is_empty()).then(|| problems.join("; "))
     }

@@ -12,8 +12,8 @@ use crate::listeners::Target;
 use crate::metrics::ClusterNumbers;
 use crate::watch::View;
 
-/// The most problems that a service is said to have.
-const PROBLEMS_MAX: usize = 8;
+/// The most problems of one kind that a service or a host is said to have.
+pub(super) const PROBLEMS_MAX: usize = 8;
 
 /// Once for each change, and not for each check.
 pub(super) fn log_found(found: &StatusChange) {
@@ -98,5 +98,14 @@ impl Cluster {
         problems.truncate(PROBLEMS_MAX);
         problems.extend((unsaid > 0).then(|| format!("and {unsaid} more problems")));
         row.problem = (!problems.is_empty()).then(|| problems.join("; "));
+    }
+
+    /// What is wrong with the labels of this host's instances, as far as they are about the cluster.
+    pub(super) fn label_problems(&self) -> Vec<String> {
+        let mut problems =
+            self.own.label_problems().map(|(key, problem)| format!("instance {}/{key}: {problem}", self.name));
+        let shown: Vec<_> = problems.by_ref().take(PROBLEMS_MAX).collect();
+        let unsaid = problems.count();
+        shown.into_iter().chain((unsaid > 0).then(|| format!("and {unsaid} more problems of labels"))).collect()
     }
 }
