@@ -16,7 +16,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use model::ContainerId;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use super::known::{About, Known, Question};
 use super::listing::Lister;
@@ -34,6 +34,10 @@ const LIST_ALL_EVERY: Duration = Duration::from_secs(60);
 
 /// How many questions may be open at once.
 const QUESTIONS_MAX: usize = 4;
+
+/// How long events are still read after a question failed: a dockerd that stops takes its socket away first, and ends its
+/// containers then.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The events that say something of a running container, by the type of what they are about. The others, above all those
 /// of commands that are run in containers, are many.
@@ -65,20 +69,34 @@ async fn follow(docker: &Docker, events: &mpsc::Sender<Event>) -> Result<(), Doc
     let mut stream = pin!(docker.events(Some(events_since(began.saturating_sub(OVERLAP)))));
     let mut whole = interval_at(Instant::now() + LIST_ALL_EVERY, LIST_ALL_EVERY);
     whole.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failed = None;
     loop {
-        watch.ask();
+        if failed.is_none() {
+            watch.ask();
+        }
+        let last_words = failed.as_ref().map(|(_, until)| *until);
         tokio::select! {
             message = stream.next() => {
                 let Some(message) = message else { return Ok(()) };
                 tell(events, watch.react(&message?)).await?;
             }
-            Some((question, listed)) = watch.questions.next() => {
-                tell(events, watch.known.answered(question, listed?)).await?;
-            }
+            Some((question, listed)) = watch.questions.next() => match listed {
+                Ok(listed) => tell(events, watch.known.answered(question, listed)).await?,
+                Err(error) => drop(failed.get_or_insert((error, Instant::now() + LAST_WORDS))),
+            },
             Some(id) = watch.stops.next() => tell(events, [DockerEvent::Stopping(id)]).await?,
             Some(id) = watch.settling.next() => watch.known.changed(id),
             _ = whole.tick() => watch.known.suspect_all(),
+            () = until(last_words) => break,
         }
+    }
+    failed.map_or(Ok(()), |(error, _)| Err(error))
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 
