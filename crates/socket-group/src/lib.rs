@@ -2,19 +2,24 @@
 //! by which the kernel picks the one that gets a connection.
 //!
 //! The kernel numbers the members of such a group from 0, in the order in which they came; where one leaves, the last
-//! takes its place. The programs here name one number. A number that no member has makes the kernel pick by hash, and
-//! of a single member that is this one.
+//! takes its place. A program here names one number, or another one for clients of certain addresses. A number that no
+//! member has makes the kernel pick by hash; a single member then gets everything.
 //!
 //! Members must belong to one uid: that of the socket (`fchown`), not of its process. Who is in a group, and who is to
 //! be named, is not decided here.
 
-use std::net::SocketAddr;
+mod program;
+
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::sockopt::{AttachReusePortCbpf, IpFreebind, Ipv6V6Only, ReuseAddr, ReusePort};
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrLike, SockaddrStorage, bind, getsockname, listen, setsockopt,
+    socket,
+};
 
 /// A TCP socket for an address of this family, not bound yet. One for IPv6 takes no IPv4.
 ///
@@ -56,10 +61,25 @@ pub fn found(socket: &impl AsFd, address: SocketAddr, member: u32) -> Result<(),
 /// # Errors
 /// The kernel refused, for instance because there is no group. It goes on as before.
 pub fn name(socket: &impl AsFd, member: u32) -> Result<(), Errno> {
-    const RETURN_CONSTANT: u32 = libc::BPF_RET | libc::BPF_K;
-    let mut program = [libc::sock_filter { code: RETURN_CONSTANT as u16, jt: 0, jf: 0, k: member }];
-    let program = libc::sock_fprog { len: 1, filter: program.as_mut_ptr() };
-    setsockopt(socket, AttachReusePortCbpf, &program)
+    attach(socket, &mut [program::give_to(member)])
+}
+
+/// Has new connections of `clients` given to the member `theirs`, and all others to `member`, from now on. Clients of
+/// the other address family have no part in it.
+///
+/// # Errors
+/// The kernel refused, for instance because there is no group or the clients are more than some 400. It goes on as
+/// before.
+pub fn name_except(socket: &impl AsFd, member: u32, clients: &[IpAddr], theirs: u32) -> Result<(), Errno> {
+    let address: SockaddrStorage = getsockname(socket.as_fd().as_raw_fd())?;
+    let is_ipv4 = address.family() == Some(AddressFamily::Inet);
+    let clients = clients.iter().filter(|client| client.is_ipv4() == is_ipv4);
+    attach(socket, &mut program::except(clients.copied(), theirs, member))
+}
+
+fn attach(socket: &impl AsFd, program: &mut [libc::sock_filter]) -> Result<(), Errno> {
+    let len = program.len().try_into().map_err(|_| Errno::EINVAL)?;
+    setsockopt(socket, AttachReusePortCbpf, &libc::sock_fprog { len, filter: program.as_mut_ptr() })
 }
 
 fn second_member(address: SocketAddr) -> Result<OwnedFd, Errno> {
@@ -80,7 +100,11 @@ mod tests {
     use super::*;
 
     fn founder() -> (TcpListener, SocketAddr) {
-        let founder = TcpListener::bind("127.0.0.1:0").unwrap();
+        founder_at("127.0.0.1:0")
+    }
+
+    fn founder_at(address: &str) -> (TcpListener, SocketAddr) {
+        let founder = TcpListener::bind(address).unwrap();
         let address = founder.local_addr().unwrap();
         founder.set_nonblocking(true).unwrap();
         found(&founder, address, 1).unwrap();
@@ -124,6 +148,60 @@ mod tests {
         assert!((0..20).all(|_| takes(&founder, address)));
         name(&founder, 1).unwrap();
         assert!((0..20).all(|_| takes(&second, address)));
+    }
+
+    /// Whether a connection from `client` comes to this member.
+    fn takes_from(client: &str, listener: &TcpListener, address: SocketAddr) -> bool {
+        let client: IpAddr = client.parse().unwrap();
+        let socket = open(address).unwrap();
+        bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(client, 0))).unwrap();
+        nix::sys::socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(address)).unwrap();
+        listener.accept().is_ok_and(|(_, peer)| peer.ip() == client)
+    }
+
+    fn addresses(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn some_clients_can_have_a_member_of_their_own() {
+        let (founder, address) = founder();
+        let second = joiner(address);
+        // Neighbours of 127.0.0.8 in every byte, as many as anybody will list, and one of the other family.
+        let mut clients = addresses(&["127.0.0.7", "126.0.0.8", "127.1.0.8", "127.0.1.8", "8.0.0.127", "::1"]);
+        clients.extend((0..60).map(|last| IpAddr::from([127, 0, 9, last])));
+        name_except(&founder, 1, &clients, 0).unwrap();
+        for _ in 0..10 {
+            assert!(takes_from("127.0.0.7", &founder, address));
+            assert!(takes_from("127.0.9.59", &founder, address), "the last of the list");
+            assert!(takes_from("127.0.0.8", &second, address), "everybody else");
+        }
+        name_except(&founder, 1, &[], 0).unwrap();
+        assert!((0..10).all(|_| takes_from("127.0.0.7", &second, address)), "the list is replaced");
+        name_except(&founder, 1, &clients, 0).unwrap();
+        drop(second);
+        assert!(takes_from("127.0.0.7", &founder, address) && takes_from("127.0.0.8", &founder, address), "alone");
+    }
+
+    #[test]
+    fn some_clients_can_have_a_member_of_their_own_over_ipv6() {
+        let (founder, address) = founder_at("[::1]:0");
+        let second = joiner(address);
+        // Each differs in one word of its address.
+        let others = addresses(&["1::1", "0:0:1::1", "::1:0:0:1", "::2", "127.0.0.1", "0.0.0.1"]);
+        name_except(&founder, 1, &others, 0).unwrap();
+        assert!((0..10).all(|_| takes_from("::1", &second, address)));
+        name_except(&founder, 1, &[others, addresses(&["::1"])].concat(), 0).unwrap();
+        assert!((0..10).all(|_| takes_from("::1", &founder, address)));
+    }
+
+    #[test]
+    fn a_list_that_the_kernel_refuses_changes_nothing() {
+        let (founder, address) = founder();
+        let second = joiner(address);
+        let clients: Vec<IpAddr> = (0..5000_u32).map(|number| IpAddr::from(number.to_be_bytes())).collect();
+        assert_eq!(name_except(&founder, 0, &clients, 0), Err(Errno::EINVAL));
+        assert!((0..10).all(|_| takes(&second, address)));
     }
 
     #[test]
