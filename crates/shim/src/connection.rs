@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use evidence::Finding;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::epoll::EpollFlags;
@@ -12,6 +13,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, conne
 use crate::descriptor;
 use crate::event_loop::Side;
 use crate::pump::{Pipes, Progress, Pump};
+use crate::watch::{View, Watch};
 
 /// Idle seconds before the kernel asks whether the peer is still there, and between its questions; as docker-proxy
 /// (Go's default).
@@ -44,16 +46,18 @@ pub(crate) struct Connection {
     to_client: Pump,
     /// The side that takes no more. What it said before is still passed on, then the other side fails, too.
     dead: Option<Side>,
+    /// While there is something to see of it.
+    watch: Option<Box<Watch>>,
     /// Whether it stands in one of its owner's queues; for the owner to keep.
     pub(crate) queued: bool,
 }
 
 impl Connection {
-    /// Takes a client on, and begins to connect to the container.
+    /// Takes a client on, and begins to connect to the container. `watched`: whether to look at its first bytes.
     ///
     /// # Errors
     /// No socket is to be had, or the container is out of reach at once; the client is hung up on.
-    pub(crate) fn open(client: OwnedFd, address: SocketAddr) -> Result<Self, Errno> {
+    pub(crate) fn open(client: OwnedFd, address: SocketAddr, watched: bool) -> Result<Self, Errno> {
         let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let container = socket(family, SockType::Stream, flags, None)?;
@@ -64,7 +68,8 @@ impl Connection {
             Err(errno) => return Err(errno),
         };
         let (to_container, to_client) = (Pump::default(), Pump::default());
-        Ok(Self { client, container, connected, to_container, to_client, dead: None, queued: false })
+        let watch = watched.then(|| Box::new(Watch::new()));
+        Ok(Self { client, container, connected, to_container, to_client, dead: None, watch, queued: false })
     }
 
     /// The socket of that side.
@@ -135,10 +140,12 @@ impl Connection {
             return Progress::Waiting;
         }
         let (client, container) = (self.client.as_fd(), self.container.as_fd());
+        let sender = if receiver == Side::Client { Side::Container } else { Side::Client };
+        let view = self.watch.as_deref_mut().map(|watch| View::new(watch, sender));
         let pass_end = self.dead.is_none();
         let progress = match receiver {
-            Side::Container => self.to_container.run(client, container, pass_end, pipes),
-            Side::Client => self.to_client.run(container, client, pass_end, pipes),
+            Side::Container => self.to_container.run(client, container, pass_end, pipes, view),
+            Side::Client => self.to_client.run(container, client, pass_end, pipes, view),
         };
         if progress == Progress::ReceiverFailed {
             self.dead = Some(receiver);
@@ -164,6 +171,11 @@ impl Connection {
         } else {
             State::Open
         }
+    }
+
+    /// What its first bytes have shown, once; where there is nothing more to see, they are no longer looked at.
+    pub(crate) fn take_finding(&mut self) -> Option<Finding> {
+        self.watch.take_if(|watch| watch.is_over())?.found()
     }
 
     /// Its two sockets.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use evidence::Finding;
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 
@@ -48,6 +49,10 @@ pub(crate) struct TcpForwarder {
     paused: Option<Option<Instant>>,
     /// When the starved and the parting are looked at next.
     look_at: Option<Instant>,
+    /// Whether new connections are watched.
+    watches: bool,
+    /// The strongest of what they showed.
+    found: Option<Finding>,
 }
 
 impl TcpForwarder {
@@ -74,6 +79,8 @@ impl TcpForwarder {
             parting: Vec::new(),
             paused: None,
             look_at: None,
+            watches: false,
+            found: None,
         })
     }
 
@@ -84,6 +91,16 @@ impl TcpForwarder {
             return Some(now);
         }
         earlier(self.look_at, self.paused.flatten())
+    }
+
+    /// Whether to look at the first bytes of new connections.
+    pub(crate) const fn watch(&mut self, watches: bool) {
+        self.watches = watches;
+    }
+
+    /// The strongest of what connections have shown since this was asked last.
+    pub(crate) const fn take_finding(&mut self) -> Option<Finding> {
+        self.found.take()
     }
 
     /// Connections wait to be accepted.
@@ -113,7 +130,7 @@ impl TcpForwarder {
 
     fn add(&mut self, client: OwnedFd, events: &EventLoop, now: Instant) {
         // Out of reach: the client is hung up on, as by docker-proxy.
-        let Ok(connection) = Connection::open(client, self.container) else { return };
+        let Ok(connection) = Connection::open(client, self.container, self.watches) else { return };
         let key = self.connections.insert(connection);
         let Some(connection) = self.connections.get_mut(key) else { return };
         let watched = [Side::Container, Side::Client]
@@ -136,6 +153,8 @@ impl TcpForwarder {
     }
 
     fn settle(&mut self, key: Key, state: State, now: Instant) {
+        let found = self.connections.get_mut(key).and_then(Connection::take_finding);
+        self.found = self.found.max(found);
         match state {
             State::Open => {}
             State::Unfinished | State::Starved => self.queue(key, state, now),

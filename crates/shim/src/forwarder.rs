@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use evidence::Finding;
 use model::Protocol;
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
@@ -45,6 +46,21 @@ impl Forwarder {
         match self {
             Self::Tcp(tcp) => tcp.deadline(now),
             Self::Udp(udp) => udp.deadline(),
+        }
+    }
+
+    /// Whether to look at the first bytes of new connections. UDP has none.
+    pub(crate) const fn watch(&mut self, watches: bool) {
+        if let Self::Tcp(tcp) = self {
+            tcp.watch(watches);
+        }
+    }
+
+    /// The strongest of what connections have shown since this was asked last.
+    pub(crate) const fn take_finding(&mut self) -> Option<Finding> {
+        match self {
+            Self::Tcp(tcp) => tcp.take_finding(),
+            Self::Udp(_) => None,
         }
     }
 

@@ -15,6 +15,7 @@ mod descriptor;
 #[cfg(not(test))]
 mod entry;
 mod event_loop;
+mod findings;
 mod forward_tcp;
 mod forward_udp;
 mod forwarder;
@@ -34,6 +35,7 @@ mod slots;
 mod socket_bytes;
 mod steering;
 mod udp_sessions;
+mod watch;
 
 use std::path::PathBuf;
 

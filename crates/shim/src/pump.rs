@@ -1,11 +1,16 @@
 //! One direction of a TCP connection: the kernel moves the bytes through a pipe, they never come to us.
+//!
+//! While a connection is watched, its bytes are looked at where they lie, and exactly those are moved then: nothing is
+//! held back.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
-use nix::sys::socket::{Shutdown, shutdown};
+use nix::sys::socket::{MsgFlags, Shutdown, recv, shutdown};
 use nix::unistd::pipe2;
+
+use crate::watch::{PEEK, View};
 
 /// The most that is moved at once, and what a pipe is asked to hold; where the kernel gives less (a bound per user),
 /// less is moved.
@@ -86,23 +91,29 @@ impl Pump {
     ///
     /// The pipe is filled only when it is empty. So "would block" has one meaning each time: on the way in there is
     /// nothing to read, on the way out the receiver's buffer is full. `pass_end`: whether the receiver is to see the
-    /// end of the stream, once it comes.
+    /// end of the stream, once it comes. `view`: the watch on this direction, if there is one.
     pub(crate) fn run(
         &mut self,
         from: BorrowedFd<'_>,
         to: BorrowedFd<'_>,
         pass_end: bool,
         pipes: &mut Pipes,
+        mut view: Option<View<'_>>,
     ) -> Progress {
         for _ in 0..TURN {
             if self.finished {
                 return Progress::Waiting;
             }
             let draining = self.is_blocked();
-            match if draining { self.drain(to, pipes) } else { self.fill(from, pipes) } {
-                Ok(()) if self.finished && pass_end => {
-                    // Fails where the receiver has failed, which will be noticed.
-                    let _ = shutdown(to.as_raw_fd(), Shutdown::Write);
+            match if draining { self.drain(to, pipes) } else { self.fill(from, pipes, view.as_mut()) } {
+                Ok(()) if self.finished => {
+                    if let Some(view) = &mut view {
+                        view.ended();
+                    }
+                    if pass_end {
+                        // Fails where the receiver has failed, which will be noticed.
+                        let _ = shutdown(to.as_raw_fd(), Shutdown::Write);
+                    }
                 }
                 Ok(()) | Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return Progress::Waiting,
@@ -114,9 +125,27 @@ impl Pump {
         Progress::Unfinished
     }
 
-    fn fill(&mut self, from: BorrowedFd<'_>, pipes: &mut Pipes) -> Result<(), Errno> {
+    fn fill(&mut self, from: BorrowedFd<'_>, pipes: &mut Pipes, view: Option<&mut View<'_>>) -> Result<(), Errno> {
+        match view.filter(|view| view.wants_more()) {
+            None => self.fill_with(CHUNK, from, pipes),
+            Some(view) => self.look_and_fill(from, pipes, view),
+        }
+    }
+
+    /// Apart from [`Self::fill`], so that its buffer is on the stack only while it is needed.
+    #[inline(never)]
+    fn look_and_fill(&mut self, from: BorrowedFd<'_>, pipes: &mut Pipes, view: &mut View<'_>) -> Result<(), Errno> {
+        let mut bytes = [0; PEEK];
+        let length = recv(from.as_raw_fd(), &mut bytes, MsgFlags::MSG_PEEK)?;
+        // The end of the stream moves nothing, which takes an attempt.
+        self.fill_with(length.max(1), from, pipes)?;
+        view.forwarded(&bytes[..self.pending.min(length)]);
+        Ok(())
+    }
+
+    fn fill_with(&mut self, most: usize, from: BorrowedFd<'_>, pipes: &mut Pipes) -> Result<(), Errno> {
         let pipe = pipes.take().ok_or(Errno::EMFILE)?;
-        match move_bytes(from, &pipe.into, CHUNK) {
+        match move_bytes(from, &pipe.into, most) {
             Ok(count) if count > 0 => {
                 self.pending = count;
                 self.pipe = Some(pipe);

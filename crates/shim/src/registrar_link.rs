@@ -10,6 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use evidence::Finding;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket};
@@ -17,10 +18,11 @@ use nix::unistd::geteuid;
 use shim_wire::{Decoder, FromRegistrar, FromShim, Message};
 
 use crate::event_loop::{EventLoop, Token};
+use crate::findings::Findings;
 use crate::log;
 use crate::port::Port;
 use crate::registration::{Loss, Registration, Step};
-use crate::steering;
+use crate::steering::Steering;
 
 /// Bytes read from the registrar at once.
 const READ_LENGTH: usize = 512;
@@ -45,7 +47,9 @@ pub(crate) struct RegistrarLink {
     decoder: Decoder<FromRegistrar>,
     retry_at: Option<Instant>,
     heard: Heard,
-    steers_to_envoy: bool,
+    /// What the kernel does.
+    steering: Steering,
+    findings: Findings,
 }
 
 impl RegistrarLink {
@@ -53,7 +57,8 @@ impl RegistrarLink {
     #[must_use]
     pub(crate) fn new(path: PathBuf, registration: Registration) -> Self {
         let (stream, decoder) = (None, Decoder::default());
-        Self { path, registration, stream, decoder, retry_at: None, heard: Heard::Nothing, steers_to_envoy: true }
+        let (steering, findings) = (Steering::TO_ENVOY, Findings::default());
+        Self { path, registration, stream, decoder, retry_at: None, heard: Heard::Nothing, steering, findings }
     }
 
     /// When [`Self::connect`] is due.
@@ -110,6 +115,7 @@ impl RegistrarLink {
 
     fn hang_up(&mut self, why: Loss, now: Instant) {
         self.stream = None;
+        self.findings.lost_registrar();
         self.retry_at = Some(now + self.registration.lost(why));
     }
 
@@ -147,7 +153,7 @@ impl RegistrarLink {
             Step::Nothing => Ok(()),
             Step::GiveSocket { uid } => {
                 // Who steered the port to us may be gone, and nobody else would take it back.
-                self.steer(port, true);
+                self.steer(port, Steering::TO_ENVOY);
                 let outcome = port.give_to(uid);
                 let announcement = self.registration.given(outcome);
                 self.send(announcement)
@@ -165,20 +171,50 @@ impl RegistrarLink {
                 Ok(())
             }
             Step::Steer { to_envoy } => {
-                self.steer(port, to_envoy);
+                self.steer(port, Steering { to_envoy, ..self.steering.clone() });
                 Ok(())
+            }
+            Step::Bypass { clients } => {
+                self.steer(port, Steering { bypassing: clients, ..self.steering });
+                Ok(())
+            }
+            Step::Observe { observes } => {
+                self.findings.observe(observes);
+                self.tell()
             }
         }
     }
 
-    fn steer(&mut self, port: &Port, to_envoy: bool) {
-        if self.steers_to_envoy == to_envoy {
+    fn steer(&mut self, port: &Port, steering: Steering) {
+        if self.steering == steering {
             return;
         }
-        match steering::steer(port, to_envoy) {
-            Ok(()) => self.steers_to_envoy = to_envoy,
+        match steering.apply(port) {
+            Ok(()) => self.steering = steering,
             Err(problem) => log::warn(&problem),
         }
+    }
+
+    /// Whether new connections are to be watched.
+    #[must_use]
+    pub(crate) const fn observes(&self) -> bool {
+        self.findings.observes()
+    }
+
+    /// A connection has shown something; the registrar is told when it wants to know.
+    pub(crate) fn found(&mut self, finding: Finding, now: Instant) {
+        self.findings.found(finding);
+        if let Err(why) = self.tell() {
+            self.hang_up(why, now);
+        }
+    }
+
+    fn tell(&mut self) -> Result<(), Loss> {
+        if let Some(finding) = self.findings.next() {
+            self.send(Some(FromShim::Seen { finding: finding.code() }))?;
+            self.findings.was_told(finding);
+        }
+        Ok(())
     }
 
     /// Announces the port again: on the connection that stands, or on a new one.

@@ -9,8 +9,10 @@
 //!   └── lost, rejected, garbage ◀──────────────────────────── Releasing ◀────────┘
 //! ```
 
+use std::net::IpAddr;
 use std::time::Duration;
 
+use model::Protocol;
 use shim_wire::{FromRegistrar, FromShim, Register, VERSION};
 
 use crate::args::Mapping;
@@ -55,6 +57,16 @@ pub(crate) enum Step {
     Steer {
         /// Envoy.
         to_envoy: bool,
+    },
+    /// Have the kernel give us the new connections of these clients, whoever gets the others.
+    Bypass {
+        /// All of them; those of before are forgotten.
+        clients: Vec<IpAddr>,
+    },
+    /// Look at the first bytes of new connections, or no longer.
+    Observe {
+        /// Look.
+        observes: bool,
     },
 }
 
@@ -110,6 +122,8 @@ impl Registration {
             }
             (FromRegistrar::Rejected { reason }, _) => Step::Refused { reason },
             (FromRegistrar::Steer { to_envoy }, Phase::Registered) if self.steerable => Step::Steer { to_envoy },
+            (FromRegistrar::Bypass { clients }, Phase::Registered) if self.steerable => Step::Bypass { clients },
+            (FromRegistrar::Observe { observes }, Phase::Registered) => Step::Observe { observes },
             (FromRegistrar::Releasing, Phase::Releasing) => Step::Releasing,
             (FromRegistrar::Released, Phase::Releasing) => Step::Released,
             // Out of turn: of no consequence.
@@ -170,7 +184,7 @@ impl Registration {
             problem,
             shareable: self.steerable,
             socket_inode: self.socket_inode,
-            observes: false,
+            observes: self.mapping.published.protocol == Protocol::Tcp,
         }
     }
 }
@@ -184,7 +198,7 @@ fn add_problem(problem: &mut String, other: &str) {
 
 #[cfg(test)]
 mod tests {
-    use model::{Protocol, PublishedPort};
+    use model::PublishedPort;
 
     use super::*;
 
@@ -206,7 +220,7 @@ mod tests {
             problem: problem.to_owned(),
             shareable,
             socket_inode: INODE,
-            observes: false,
+            observes: true,
         })
     }
 
@@ -297,6 +311,21 @@ mod tests {
         unsteerable.given(Ok(()));
         unsteerable.take(FromRegistrar::Registered);
         assert_eq!(unsteerable.take(order), Step::Nothing);
+    }
+
+    #[test]
+    fn what_the_registrar_wants_of_connections_counts_once_the_port_is_registered() {
+        let clients = vec!["192.0.2.7".parse().unwrap()];
+        let orders = [
+            (FromRegistrar::Observe { observes: true }, Step::Observe { observes: true }),
+            (FromRegistrar::Bypass { clients: clients.clone() }, Step::Bypass { clients }),
+        ];
+        for (order, step) in orders {
+            assert_eq!(registered().take(order.clone()), step);
+            let mut early = Registration::new(mapping(), Vec::new(), true, INODE);
+            early.connected();
+            assert_eq!(early.take(order), Step::Nothing);
+        }
     }
 
     #[test]

@@ -82,6 +82,10 @@ impl Shim {
             }
         }
         self.forwarder.on_turn(&self.port, &self.events, now);
+        if let Some(finding) = self.forwarder.take_finding() {
+            self.registrar.found(finding, now);
+        }
+        self.forwarder.watch(self.registrar.observes());
         if self.registrar.deadline().is_some_and(|at| at <= now) {
             self.registrar.connect(&self.events, now);
         }

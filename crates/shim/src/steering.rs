@@ -4,6 +4,8 @@
 //! there is none the shim gets everything. Envoy's own balancer hands connections on to its other workers, so their
 //! number is not needed.
 
+use std::net::IpAddr;
+
 use crate::port::{self, Port};
 
 /// Our place in the group.
@@ -20,12 +22,29 @@ pub(crate) fn share(port: &Port) -> Result<(), String> {
         .map_err(|errno| format!("the port can't be shared with Envoy: {}", port::text(errno)))
 }
 
-/// Has the kernel give new connections to Envoy (while it listens), or to us.
-///
-/// # Errors
-/// The kernel refused; in words. It goes on as before.
-pub(crate) fn steer(port: &Port, to_envoy: bool) -> Result<(), String> {
-    let member = if to_envoy { ENVOY } else { SHIM };
-    socket_group::name(&port.socket, member)
+/// Who is to get new connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Steering {
+    /// Envoy, while it listens; otherwise we.
+    pub(crate) to_envoy: bool,
+    /// Clients whose connections we take all the same.
+    pub(crate) bypassing: Vec<IpAddr>,
+}
+
+impl Steering {
+    /// Everything to Envoy: what [`share`] sets.
+    pub(crate) const TO_ENVOY: Self = Self { to_envoy: true, bypassing: Vec::new() };
+
+    /// Has the kernel do so.
+    ///
+    /// # Errors
+    /// The kernel refused; in words. It goes on as before.
+    pub(crate) fn apply(&self, port: &Port) -> Result<(), String> {
+        if self.to_envoy {
+            socket_group::name_except(&port.socket, ENVOY, &self.bypassing, SHIM)
+        } else {
+            socket_group::name(&port.socket, SHIM)
+        }
         .map_err(|errno| format!("new connections can't be steered: {}", port::text(errno)))
+    }
 }

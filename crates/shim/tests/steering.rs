@@ -11,7 +11,9 @@ use common::registrar::Registrar;
 use common::{Folder, Shim, Start, container_named, echo_container, eventually};
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{Ipv6V6Only, ReuseAddr, ReusePort};
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, connect, listen, setsockopt, socket,
+};
 use nix::unistd::{Uid, fchown};
 use shim_wire::FromRegistrar;
 
@@ -146,9 +148,51 @@ fn the_registrar_can_have_the_shim_take_new_connections_and_a_new_one_begins_wit
     eventually("Envoy is given a connection again", || reaches(&envoy, shim.address));
 }
 
+#[test]
+fn the_registrar_can_have_the_shim_take_the_connections_of_some_clients() {
+    let folder = Folder::new();
+    let registrar = Registrar::listen(&folder.join("registrar.sock"));
+    let mut start = Start::new(container_named("container"));
+    start.registrar = folder.join("registrar.sock");
+    let shim = start.serve();
+    let (mut connection, _) = registrar.accept_and_register(ENVOY_UID);
+    let envoy = join(shim.address, ENVOY_UID).expect("Envoy's uid can join");
+    envoy.set_nonblocking(true).expect("a listener can be told not to block");
+    let bypasses = |client| ask_from(client, shim.address) == "container";
+
+    connection.say(&FromRegistrar::Bypass { clients: vec![[127, 0, 0, 7].into(), [127, 0, 0, 9].into()] });
+    eventually("the client is given to the shim", || bypasses(7).then_some(()));
+    for _ in 0..10 {
+        assert!(bypasses(7) && bypasses(9) && !bypasses(8));
+    }
+    connection.say(&FromRegistrar::Steer { to_envoy: false });
+    eventually("the shim answers everybody", || bypasses(8).then_some(()));
+    assert!(bypasses(7));
+    connection.say(&FromRegistrar::Bypass { clients: vec![[127, 0, 0, 9].into()] });
+    connection.say(&FromRegistrar::Steer { to_envoy: true });
+    eventually("Envoy is given most again", || (!bypasses(8)).then_some(()));
+    assert!(bypasses(9) && !bypasses(7), "the list is replaced, and outlives being steered");
+
+    drop(connection);
+    registrar.accept_and_register(ENVOY_UID);
+    eventually("a new registrar begins with Envoy for everybody", || (!bypasses(9)).then_some(()));
+}
+
+/// What the client of this number is answered, or nothing where nobody does in time.
+fn ask_from(client: u8, address: SocketAddr) -> String {
+    let socket = socket_group::open(address).expect("a socket");
+    let client = SocketAddr::from(([127, 0, 0, client], 0));
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(client)).expect("an address of the loopback");
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(address)).expect("the port is open");
+    answer_within(socket.into())
+}
+
 /// What answers, or nothing where nobody does in time.
 fn ask_within(address: SocketAddr) -> String {
-    let mut stream = TcpStream::connect(address).expect("the port is open");
+    answer_within(TcpStream::connect(address).expect("the port is open"))
+}
+
+fn answer_within(mut stream: TcpStream) -> String {
     stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout can be set");
     let mut answer = String::new();
     let _ = stream.read_to_string(&mut answer);
