@@ -5,7 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::name::{Correction, NAME_MAX_LENGTH, corrected};
+use crate::name::{Correction, NAME_MAX_LENGTH, corrected_distinctly};
 
 /// The highest incarnation, 2^48 - 1: milliseconds of Unix time reach it in the year 10889.
 pub const INCARNATION_MAX: u64 = (1 << 48) - 1;
@@ -22,10 +22,11 @@ pub struct HostName(String);
 pub struct NotAHostName(pub String);
 
 impl HostName {
-    /// The name made of `text`, and how it had to be changed. `None` where `text` is empty.
+    /// The name made of `text`, and how it had to be changed: a changed one ends with a hash of `text`, since two hosts of
+    /// one name can't be in a cluster. `None` where `text` is empty.
     #[must_use]
     pub fn corrected(text: &str) -> Option<(Self, Option<Correction>)> {
-        let (name, correction) = corrected(text);
+        let (name, correction) = corrected_distinctly(text);
         (!name.is_empty()).then_some((Self(name), correction))
     }
 
@@ -111,12 +112,29 @@ mod tests {
     #[test]
     fn a_host_name_is_corrected_for_its_own_host_and_refused_from_others() {
         let (name, correction) = HostName::corrected("host 1").unwrap();
-        assert_eq!(name.as_str(), "host-1");
+        assert_eq!((name.as_str().len(), &name.as_str()[..7]), (15, "host-1-"));
         assert!(correction.is_some());
         assert_eq!("host 1".parse::<HostName>(), Err(NotAHostName("host 1".to_owned())));
         assert!("".parse::<HostName>().is_err());
         assert!("x".repeat(NAME_MAX_LENGTH).parse::<HostName>().is_ok());
         assert_eq!("x".repeat(300).parse::<HostName>().unwrap_err().0.len(), NAME_MAX_LENGTH + 1);
+    }
+
+    #[test]
+    fn names_that_are_changed_stay_apart() {
+        let used = |text: &str| HostName::corrected(text).unwrap().0;
+        let long = "x".repeat(NAME_MAX_LENGTH);
+        let names = [
+            used("host-1"),
+            used("host 1"),
+            used("host/1"),
+            used(&long),
+            used(&(long.clone() + "a")),
+            used(&(long + "b")),
+        ];
+        let distinct: std::collections::BTreeSet<_> = names.iter().collect();
+        assert_eq!(distinct.len(), names.len(), "{names:?}");
+        assert!(names.iter().all(|name| name.as_str().parse::<HostName>().as_ref() == Ok(name)), "{names:?}");
     }
 
     #[test]

@@ -36,6 +36,16 @@ impl fmt::Display for Correction {
     }
 }
 
+/// As [`corrected`], for hosts: with an ending that keeps two names apart that would otherwise become one.
+pub(crate) fn corrected_distinctly(text: &str) -> (String, Option<Correction>) {
+    let (used, correction) = corrected(text);
+    let Some(Correction { asked, used: plain }) = correction else { return (used, None) };
+    let ending = format!("-{:08x}", hash(text.as_bytes()));
+    let kept: String = plain.chars().take(NAME_MAX_LENGTH - ending.len()).collect();
+    let used = kept + &ending;
+    (used.clone(), Some(Correction { asked, used }))
+}
+
 /// Replaces every character that a name may not have by `-`, and cuts it to [`NAME_MAX_LENGTH`].
 pub(crate) fn corrected(text: &str) -> (String, Option<Correction>) {
     let used: String = text.chars().take(NAME_MAX_LENGTH).map(|c| if is_allowed(c) { c } else { '-' }).collect();

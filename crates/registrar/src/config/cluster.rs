@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use gossip::{ClusterName, KeyRing};
 use health::Policy;
 use model::HostName;
+use model::name::Correction;
 use nix::unistd::gethostname;
 
 use super::{ConfigError, socket_address, with};
@@ -25,6 +26,8 @@ const LISTENER_URLS_MAX: usize = 16;
 pub struct ClusterConfig {
     /// Its name.
     pub host_name: HostName,
+    /// How the name had to be changed, with the fix, if it had.
+    pub host_name_problem: Option<String>,
     /// Which cluster it belongs to; it has a name without gossip too.
     pub cluster_name: ClusterName,
     /// Where others reach it, where that was given.
@@ -63,8 +66,10 @@ pub struct GossipConfig {
 impl ClusterConfig {
     pub(super) fn resolve(args: &Args) -> Result<Self, ConfigError> {
         let advertise = args.advertise_address.clone();
+        let (host_name, correction) = with("host-name", args.host_name.clone().or_else(system_name), "", host_name)?;
         Ok(Self {
-            host_name: with("host-name", args.host_name.clone().or_else(system_name), "", host_name)?,
+            host_name,
+            host_name_problem: correction.map(|how| format!("{how}: give this host another --host-name")),
             advertise_address: advertise
                 .map(|given| with("advertise-address", Some(given), "", host_address))
                 .transpose()?,
@@ -88,9 +93,9 @@ fn system_name() -> Option<String> {
     gethostname().ok().and_then(|name| name.into_string().ok())
 }
 
-fn host_name(text: &str) -> Result<HostName, String> {
+fn host_name(text: &str) -> Result<(HostName, Option<Correction>), String> {
     // A system's own name may have what a name may not; it must work without a flag all the same.
-    HostName::corrected(text).map(|(name, _)| name).ok_or_else(|| "expected a name".to_owned())
+    HostName::corrected(text).ok_or_else(|| "expected a name".to_owned())
 }
 
 /// An address that other hosts can reach.
@@ -197,6 +202,17 @@ mod tests {
         let config = resolve(&Args::default()).unwrap();
         assert!(config.gossip.is_none());
         assert_eq!(config.service_addresses, [IpAddr::from([192, 168, 168, 168])]);
+    }
+
+    #[test]
+    fn a_host_name_that_had_to_be_changed_is_a_problem_that_names_the_option() {
+        let named = |name: &str| resolve(&Args { host_name: Some(name.to_owned()), ..Args::default() }).unwrap();
+        assert_eq!(named("web-1").host_name_problem, None);
+        for (one, other) in [("web 1", "web_1 "), (&*"x".repeat(64), &*"x".repeat(65))] {
+            assert_ne!(named(one).host_name, named(other).host_name);
+            let problem = named(one).host_name_problem.unwrap();
+            assert!(problem.contains("--host-name") && problem.contains(named(one).host_name.as_str()), "{problem}");
+        }
     }
 
     #[test]
