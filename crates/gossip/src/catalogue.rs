@@ -34,6 +34,8 @@ pub(crate) struct Head {
 struct Entry {
     record: Arc<HostRecord>,
     content: u64,
+    /// Others are told of it.
+    is_told: bool,
 }
 
 /// The records of all hosts, this host's own included: at most [`crate::HOSTS_MAX`].
@@ -44,13 +46,20 @@ pub(crate) struct Catalogue {
     /// Who announces which address as its own.
     claims: BTreeMap<IpAddr, BTreeSet<HostName>>,
     /// The last stamps of hosts that were forgotten, so that they are not learned again from somebody who
-    /// forgets them a little later.
-    forgotten: BTreeMap<HostName, Stamp>,
+    /// forgets them a little later; with a number that grows from one to the next.
+    forgotten: BTreeMap<HostName, (Stamp, u64)>,
+    forgotten_ever: u64,
 }
 
 impl Default for Catalogue {
     fn default() -> Self {
-        Self { entries: BTreeMap::new(), buckets: [0; BUCKETS], claims: BTreeMap::new(), forgotten: BTreeMap::new() }
+        Self {
+            entries: BTreeMap::new(),
+            buckets: [0; BUCKETS],
+            claims: BTreeMap::new(),
+            forgotten: BTreeMap::new(),
+            forgotten_ever: 0,
+        }
     }
 }
 
@@ -71,19 +80,22 @@ impl Catalogue {
     /// host that would be one too many.
     pub(crate) fn merge(&mut self, host: &HostName, record: HostRecord) -> bool {
         let known = self.entries.get(host);
-        if known.is_none() && self.entries.len() >= crate::HOSTS_MAX {
+        if known.is_none() && self.is_full() {
             return false;
         }
         if known.is_some_and(|known| *known.record >= record) || self.is_forgotten(host, record.stamp) {
             return false;
         }
+        let is_told = known.is_none_or(|known| known.is_told);
         let content = record_fingerprint(&record);
         self.remove(host);
-        self.mix(host, record.stamp, content);
+        if is_told {
+            self.mix(host, record.stamp, content);
+        }
         for address in record.addresses() {
             self.claims.entry(*address).or_default().insert(host.clone());
         }
-        self.entries.insert(host.clone(), Entry { record: Arc::new(record), content });
+        self.entries.insert(host.clone(), Entry { record: Arc::new(record), content, is_told });
         true
     }
 
@@ -91,10 +103,13 @@ impl Catalogue {
     pub(crate) fn forget(&mut self, host: &HostName) {
         let stamp = self.stamp(host);
         self.remove(host);
-        while self.forgotten.len() >= FORGOTTEN_MAX {
-            self.forgotten.pop_first();
+        let Some(stamp) = stamp else { return };
+        self.forgotten_ever += 1;
+        self.forgotten.insert(host.clone(), (stamp, self.forgotten_ever));
+        if self.forgotten.len() > FORGOTTEN_MAX {
+            let oldest = self.forgotten.iter().min_by_key(|(_, (_, number))| *number).map(|(host, _)| host.clone());
+            oldest.map(|oldest| self.forgotten.remove(&oldest));
         }
-        self.forgotten.extend(stamp.map(|stamp| (host.clone(), stamp)));
     }
 
     /// The host is there after all: what it said counts again.
@@ -103,17 +118,32 @@ impl Catalogue {
     }
 
     fn is_forgotten(&self, host: &HostName, stamp: Stamp) -> bool {
-        self.forgotten.get(host).is_some_and(|forgotten| stamp <= *forgotten)
+        self.forgotten.get(host).is_some_and(|(forgotten, _)| stamp <= *forgotten)
     }
 
     /// Takes out a record.
     pub(crate) fn remove(&mut self, host: &HostName) {
         if let Some(entry) = self.entries.remove(host) {
-            self.mix(host, entry.record.stamp, entry.content);
+            if entry.is_told {
+                self.mix(host, entry.record.stamp, entry.content);
+            }
             for address in entry.record.addresses() {
                 self.withdraw_claim(*address, host);
             }
         }
+    }
+
+    /// Whether others are to be told of the record, in digests and heads.
+    pub(crate) fn set_told(&mut self, host: &HostName, is_told: bool) {
+        let Some(entry) = self.entries.get_mut(host).filter(|entry| entry.is_told != is_told) else { return };
+        entry.is_told = is_told;
+        let (stamp, content) = (entry.record.stamp, entry.content);
+        self.mix(host, stamp, content);
+    }
+
+    /// Whether there are [`crate::HOSTS_MAX`] already.
+    pub(crate) fn is_full(&self) -> bool {
+        self.entries.len() >= crate::HOSTS_MAX
     }
 
     /// The hosts that announce this address as their own.
@@ -137,7 +167,7 @@ impl Catalogue {
     /// The heads of all records in the buckets whose bits are set in `mask`.
     pub(crate) fn heads(&self, mask: u64) -> Vec<Head> {
         let wanted = |host: &HostName| mask & (1 << bucket_of(host)) != 0;
-        let heads = self.entries.iter().filter(|(host, _)| mask != 0 && wanted(host));
+        let heads = self.entries.iter().filter(|(host, entry)| mask != 0 && entry.is_told && wanted(host));
         heads
             .map(|(host, entry)| Head { host: host.clone(), stamp: entry.record.stamp, content: entry.content })
             .collect()
@@ -185,6 +215,10 @@ mod tests {
         format!("host-{number}").parse().unwrap()
     }
 
+    fn stamp(version: u64) -> Stamp {
+        Stamp { version, ..Stamp::default() }
+    }
+
     proptest! {
         #[test]
         fn the_same_records_in_any_order_and_number_give_the_same_catalogue(
@@ -226,7 +260,6 @@ mod tests {
 
     #[test]
     fn a_host_that_was_forgotten_comes_back_only_with_something_new() {
-        let stamp = |version| Stamp { version, ..Stamp::default() };
         let mut catalogue = Catalogue::default();
         catalogue.merge(&host(1), HostRecord::empty(stamp(5)));
         let head = catalogue.heads(u64::MAX).remove(0);
@@ -238,6 +271,35 @@ mod tests {
         catalogue.forget(&host(1));
         catalogue.recall(&host(1));
         assert!(catalogue.merge(&host(1), HostRecord::empty(stamp(6))), "it takes part again");
+    }
+
+    #[test]
+    fn the_oldest_of_what_was_forgotten_goes_first_whatever_its_name() {
+        let mut catalogue = Catalogue::default();
+        for number in (0..=FORGOTTEN_MAX).rev() {
+            catalogue.merge(&host(number), HostRecord::empty(stamp(5)));
+            catalogue.forget(&host(number));
+        }
+        assert!(!catalogue.merge(&host(0), HostRecord::empty(stamp(5))), "it was forgotten last");
+        assert!(catalogue.merge(&host(FORGOTTEN_MAX), HostRecord::empty(stamp(5))), "it was forgotten first");
+    }
+
+    #[test]
+    fn a_record_that_others_are_not_told_of_is_in_no_digest_and_in_no_list() {
+        let mut catalogue = Catalogue::default();
+        catalogue.merge(&host(1), HostRecord::empty(stamp(5)));
+        let with = *catalogue.buckets();
+        catalogue.set_told(&host(1), false);
+        assert_eq!((catalogue.buckets(), catalogue.heads(u64::MAX)), (&[0; BUCKETS], vec![]));
+        catalogue.merge(&host(1), HostRecord::empty(stamp(6)));
+        assert_eq!(catalogue.buckets(), &[0; BUCKETS]);
+        catalogue.merge(&host(2), HostRecord::empty(stamp(5)));
+        catalogue.remove(&host(2));
+        catalogue.set_told(&host(1), true);
+        assert_eq!(catalogue.heads(u64::MAX).len(), 1);
+        catalogue.remove(&host(1));
+        assert_eq!(catalogue.buckets(), &[0; BUCKETS]);
+        assert_ne!(with, [0; BUCKETS]);
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub(crate) struct Exchange {
     opener: bool,
     digested: bool,
     heads_seen: usize,
+    /// How many records the other side has asked for.
+    asked_for: usize,
     wanted: VecDeque<HostName>,
     awaited: BTreeSet<HostName>,
     done_sent: bool,
@@ -97,10 +99,14 @@ impl Exchange {
         Ok(last.then(|| self.want()))
     }
 
-    /// Answers with those records that are known.
-    pub(crate) fn wanted(catalogue: &Catalogue, hosts: &[HostName]) -> Vec<Message> {
+    /// Answers with those records that are known. Nobody needs one twice.
+    pub(crate) fn wanted(&mut self, catalogue: &Catalogue, hosts: &[HostName]) -> Result<Vec<Message>, Refusal> {
+        self.asked_for += hosts.len();
+        if self.asked_for > crate::HOSTS_MAX {
+            return Err(Refusal::TooMuch);
+        }
         let known = hosts.iter().filter_map(|host| Some((host, catalogue.get(host)?)));
-        known.map(|(host, record)| Message::Record(host.clone(), HostRecord::clone(record))).collect()
+        Ok(known.map(|(host, record)| Message::Record(host.clone(), HostRecord::clone(record))).collect())
     }
 
     /// A record has come in. Says whether it was asked for, and what to say next.
@@ -147,7 +153,7 @@ mod tests {
                 Message::Heads { last, heads } => {
                     exchange.heads(catalogue, &own, last, heads).unwrap().into_iter().collect()
                 }
-                Message::Want(hosts) => Exchange::wanted(catalogue, &hosts),
+                Message::Want(hosts) => exchange.wanted(catalogue, &hosts).unwrap(),
                 Message::Record(host, record) => {
                     records[to] += 1;
                     catalogue.merge(&host, record);
@@ -210,6 +216,14 @@ mod tests {
         };
         assert!(named(NOT_TOLD, NOT_TOLD) && named(NOT_TOLD, 7) && named(7, NOT_TOLD) && named(7, 8));
         assert!(!named(7, 7), "both know the same");
+    }
+
+    #[test]
+    fn who_asks_for_more_records_than_there_can_be_is_refused() {
+        let (catalogue, mut exchange) = (Catalogue::default(), Exchange::default());
+        let hosts = vec!["a".parse().unwrap(); WANT_MAX];
+        let asked = (0..).take_while(|_| exchange.wanted(&catalogue, &hosts).is_ok()).take(10_000).count();
+        assert_eq!(asked, crate::HOSTS_MAX / WANT_MAX);
     }
 
     #[test]

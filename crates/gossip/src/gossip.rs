@@ -4,13 +4,19 @@
 //! |---|---|
 //! | getting in, being cut off, getting in again | `joining` |
 //! | who is at the other end of a stream, and what follows | `greeting` |
+//! | which streams of others are let in | `accepting` |
 //! | streams and the exchange on them | `streams` |
 //! | what the operator of one host wants of another | `orders` |
 //! | what changed here and elsewhere, leaving | `spreading` |
 //! | looking at hosts that do not answer | `checking` |
+//! | two hosts at one address | `claims` |
+//! | forgetting those that are gone for long | `expiry` |
 //! | what is known, for the outside | `view` |
 
+mod accepting;
 mod checking;
+mod claims;
+mod expiry;
 mod greeting;
 mod joining;
 mod orders;
@@ -50,6 +56,9 @@ use greeting::Clash;
 use joining::Phase;
 use spreading::Fetch;
 use streams::{Session, StreamEnd};
+
+/// How far ahead of this host's clock another's may be: 200 years. A host without a battery for its clock begins in 1970.
+const AHEAD_MAX: Duration = Duration::from_secs(200 * 365 * 24 * 3600);
 
 /// One host's part in the gossip, without sockets, clock or randomness of its own.
 ///
@@ -95,6 +104,8 @@ pub struct Gossip {
     boot: u64,
     /// The incarnation that this process began with.
     started: Incarnation,
+    /// When that was, in milliseconds of Unix time, and the same moment by the other clock.
+    started_at: (u64, Instant),
     phase: Phase,
     members: Option<Members>,
     own: OwnRecord,
@@ -106,6 +117,10 @@ pub struct Gossip {
     probes: BTreeMap<ProbeId, HostName>,
     fetches: BTreeMap<HostName, Fetch>,
     clash: Option<Clash>,
+    /// Another host that answered at this host's own address.
+    address_holder: Option<HostName>,
+    /// Since when records are known of hosts of which nothing else was ever heard.
+    orphans: BTreeMap<HostName, Instant>,
     /// Where nobody of this host's name was found.
     cleared: Option<SocketAddr>,
     replay: ReplayWindows,
@@ -134,7 +149,7 @@ impl Gossip {
     pub fn new(config: Config, mut rng: StdRng, now: Instant) -> Self {
         let started = Incarnation::new(config.unix_ms);
         let boot = rng.random();
-        let Config { host, cluster, keys, address, own_addresses, service_addresses, .. } = config;
+        let Config { host, cluster, keys, address, own_addresses, service_addresses, unix_ms } = config;
         Self {
             envelope: Envelope { cluster, keys },
             rules: AddressRules { service_addresses, own_addresses },
@@ -143,6 +158,7 @@ impl Gossip {
             identity: HostIdentity::new(host, address, started),
             boot,
             started,
+            started_at: (unix_ms, now),
             phase: Phase::outside(now, false),
             members: None,
             left_out: Vec::new(),
@@ -153,6 +169,8 @@ impl Gossip {
             probes: BTreeMap::new(),
             fetches: BTreeMap::new(),
             clash: None,
+            address_holder: None,
+            orphans: BTreeMap::new(),
             cleared: None,
             replay: ReplayWindows::default(),
             datagrams_sealed: 0,
@@ -198,17 +216,20 @@ impl Gossip {
         if header.dst.incarnation != self.identity.incarnation {
             return Err(Refusal::OldLife);
         }
+        if header.src.incarnation > self.latest_plausible(now) {
+            return Err(Refusal::TooFarAhead);
+        }
         let fresh = self.replay.accept(header.src.fingerprint, header.src.incarnation, count);
         fresh.map_err(|why| match why {
             Replayed::Seen => Refusal::Replayed,
             Replayed::OldLife => Refusal::OldLife,
-            Replayed::TooManyHosts => Refusal::TooMuch,
         })?;
         self.last_heard = now;
         if std::mem::take(&mut self.in_vain) > 0 {
             self.problems_changed();
         }
-        self.members.as_mut().map_or(Ok(()), |members| members.handle_datagram(&body))
+        let latest = self.latest_plausible(now);
+        self.members.as_mut().map_or(Ok(()), |members| members.handle_datagram(&body, latest))
     }
 
     /// The time that [`poll_timeout`](Self::poll_timeout) named has come.
@@ -233,6 +254,7 @@ impl Gossip {
             Wake::Leave => self.continue_leaving(now),
             Wake::Fetch(host) => self.fetch(now, host),
             Wake::Check(host) => self.check(now, host),
+            Wake::Holder(address) => self.look_for_holder(now, address),
             Wake::Stream(stream) => self.end_stream(now, stream, StreamEnd::TimedOut),
         }
     }
@@ -290,6 +312,15 @@ impl Gossip {
                 self.step_outside(now, false);
             }
         }
+    }
+
+    /// The latest life of another host that is believed. A host whose name was used with a later one could never speak
+    /// for itself again. The limit moves with time, so that whatever was believed can be outlived a moment later, and it
+    /// is wide enough for clocks that are set wrong on either side.
+    fn latest_plausible(&self, now: Instant) -> Incarnation {
+        let (unix_ms, at) = self.started_at;
+        let passed = now.saturating_duration_since(at) + AHEAD_MAX;
+        Incarnation::new(unix_ms.saturating_add(u64::try_from(passed.as_millis()).unwrap_or(u64::MAX)))
     }
 
     const fn next_id(&mut self) -> u64 {

@@ -15,6 +15,8 @@
 //! the one in trouble, and all stay served.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use model::HostName;
@@ -60,6 +62,8 @@ pub(crate) enum Answer {
     No,
     /// Somebody is there and has no time.
     Busy,
+    /// The machine is there, and nobody listens.
+    Absent,
 }
 
 /// What a direct look found.
@@ -71,6 +75,8 @@ pub(crate) enum Verdict {
     Busy,
     /// Its registrar is gone, an instance answers.
     Serves,
+    /// Its registrar is gone, its machine is there, and it has nothing to knock at.
+    Restarts,
     /// Nobody is there.
     Gone,
 }
@@ -85,6 +91,7 @@ impl Check {
             _ if pending => None,
             _ if any(Answer::Yes) => Some(Verdict::Serves),
             Answer::Busy => Some(Verdict::Busy),
+            Answer::Absent if self.probes.is_empty() => Some(Verdict::Restarts),
             _ => Some(Verdict::Gone),
         }
     }
@@ -100,6 +107,8 @@ pub(crate) struct Host {
     proven: bool,
     /// It is down, and served all the same because too many are.
     held: bool,
+    /// Another host answered at its address, and so has it.
+    pub(crate) superseded: Option<HostName>,
 }
 
 impl Host {
@@ -123,6 +132,8 @@ impl Host {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Hosts {
     hosts: BTreeMap<HostName, Host>,
+    /// How many of them gossip at each address.
+    at: BTreeMap<IpAddr, usize>,
     holding: bool,
 }
 
@@ -150,8 +161,8 @@ impl Hosts {
         let before = self.hosts.get(&name);
         let since = before.filter(|host| host.status == HostStatus::Alive).map_or(now, |host| host.since);
         let same = before.is_some_and(|host| host.status == HostStatus::Alive && host.identity == identity);
-        let host = Host { identity, status: HostStatus::Alive, since, check: None, proven: true, held: false };
-        self.hosts.insert(name.clone(), host);
+        let status = HostStatus::Alive;
+        self.put(Host { identity, status, since, check: None, proven: true, held: false, superseded: None });
         let mut changed = self.release(now);
         if !same {
             changed.push(name);
@@ -161,9 +172,48 @@ impl Hosts {
 
     /// The host's record is known, and nothing of the host itself.
     pub(crate) fn heard_of(&mut self, identity: HostIdentity, now: Instant) {
-        let name = identity.name.as_ref().clone();
-        let host = Host { identity, status: HostStatus::Down, since: now, check: None, proven: false, held: false };
-        self.hosts.entry(name).or_insert(host);
+        if self.hosts.contains_key(&*identity.name) {
+            return;
+        }
+        let status = HostStatus::Down;
+        self.put(Host { identity, status, since: now, check: None, proven: false, held: false, superseded: None });
+    }
+
+    fn put(&mut self, host: Host) {
+        *self.at.entry(host.identity.address.ip()).or_default() += 1;
+        let name = host.identity.name.as_ref().clone();
+        if let Some(before) = self.hosts.insert(name, host) {
+            self.leave_address(before.identity.address.ip());
+        }
+    }
+
+    fn leave_address(&mut self, address: IpAddr) {
+        if let Entry::Occupied(mut hosts) = self.at.entry(address) {
+            *hosts.get_mut() -= 1;
+            if *hosts.get() == 0 {
+                hosts.remove();
+            }
+        }
+    }
+
+    /// Whether any host gossips at this address.
+    pub(crate) fn is_at(&self, address: IpAddr) -> bool {
+        self.at.contains_key(&address)
+    }
+
+    /// Another host answers at the host's address: it is withdrawn, and is no loss. Says whether that is news.
+    pub(crate) fn supersede(&mut self, name: &HostName, by: &HostName, now: Instant) -> bool {
+        match self.hosts.get_mut(name) {
+            Some(host) if host.status != HostStatus::Left && host.superseded.as_ref() != Some(by) => {
+                if host.status != HostStatus::Down {
+                    (host.status, host.since) = (HostStatus::Down, now);
+                }
+                (host.check, host.proven, host.held) = (None, false, false);
+                host.superseded = Some(by.clone());
+                true
+            }
+            _ => false,
+        }
     }
 
     /// The host is not answering; it is to be looked at. Says whether that is news.
@@ -180,7 +230,7 @@ impl Hosts {
     /// The host is down, and is to be looked at all the same. Says whether it is.
     pub(crate) fn look_again(&mut self, name: &HostName, now: Instant) -> bool {
         match self.hosts.get_mut(name) {
-            Some(host) if host.status == HostStatus::Down && !host.held => {
+            Some(host) if host.status == HostStatus::Down && !host.held && host.superseded.is_none() => {
                 (host.status, host.since, host.proven) = (HostStatus::Suspect, now, false);
                 true
             }
@@ -219,7 +269,28 @@ impl Hosts {
     }
 
     pub(crate) fn forget(&mut self, name: &HostName) {
-        self.hosts.remove(name);
+        if let Some(host) = self.hosts.remove(name) {
+            self.leave_address(host.identity.address.ip());
+        }
+    }
+
+    /// The host that is gone and not served for the longest time.
+    pub(crate) fn longest_gone(&self) -> Option<&Host> {
+        let gone = |host: &&Host| matches!(host.status, HostStatus::Down | HostStatus::Left) && !host.held;
+        self.hosts.values().filter(gone).min_by_key(|host| host.since)
+    }
+
+    /// Believes all losses: what is held is served no longer. Returns the hosts that are now seen otherwise.
+    pub(crate) fn believe(&mut self, now: Instant) -> Vec<HostName> {
+        self.holding = false;
+        let believed = self.release_held(now);
+        for name in &believed {
+            // The next loss does not bring them back.
+            if let Some(host) = self.hosts.get_mut(name) {
+                host.proven = false;
+            }
+        }
+        believed
     }
 
     /// How many hosts were lost of how many, while that is too many to believe.
@@ -263,6 +334,10 @@ impl Hosts {
             return Vec::new();
         }
         self.holding = false;
+        self.release_held(now)
+    }
+
+    fn release_held(&mut self, now: Instant) -> Vec<HostName> {
         let held = self.hosts.iter_mut().filter(|(_, host)| host.held);
         held.map(|(name, host)| {
             (host.held, host.since) = (false, now);
@@ -331,6 +406,32 @@ mod tests {
     }
 
     #[test]
+    fn the_operator_has_held_losses_believed_and_the_next_loss_brings_none_of_them_back() {
+        let now = Instant::now();
+        let mut hosts = cluster(9, now);
+        lose(&mut hosts, 0..6, now);
+        assert_eq!(served(&hosts), 9);
+        assert_eq!(hosts.believe(now).len(), 6);
+        assert_eq!((served(&hosts), hosts.held()), (3, None));
+        lose(&mut hosts, 6..7, now);
+        assert_eq!((served(&hosts), hosts.held()), (2, None));
+    }
+
+    #[test]
+    fn a_superseded_host_is_no_loss_and_comes_back_when_it_takes_part_anew() {
+        let now = Instant::now();
+        let mut hosts = cluster(3, now);
+        assert!(hosts.supersede(&name(0), &name(1), now) && !hosts.supersede(&name(0), &name(1), now));
+        assert_eq!((served(&hosts), hosts.look_again(&name(0), now)), (2, false));
+        let identity = hosts.get(&name(0)).unwrap().identity.renewed();
+        let at = identity.address.ip();
+        hosts.up(identity, now);
+        assert_eq!((served(&hosts), hosts.is_at(at)), (3, true));
+        hosts.forget(&name(0));
+        assert!(!hosts.is_at(at));
+    }
+
+    #[test]
     fn hosts_lost_one_after_the_other_are_withdrawn_each() {
         let mut now = Instant::now();
         let mut hosts = cluster(9, now);
@@ -369,7 +470,7 @@ mod tests {
             probes: probes.iter().enumerate().map(|(n, answer)| (ProbeId(n as u64), *answer)).collect(),
             ..Check::default()
         };
-        use Answer::{Busy, No, Pending, Yes};
+        use Answer::{Absent, Busy, No, Pending, Yes};
         let cases = [
             (Yes, &[Pending][..], Some(Verdict::Lives)),
             (No, &[Pending, No], None),
@@ -378,6 +479,9 @@ mod tests {
             (No, &[No], Some(Verdict::Gone)),
             (No, &[], Some(Verdict::Gone)),
             (Busy, &[No], Some(Verdict::Busy)),
+            (Absent, &[], Some(Verdict::Restarts)),
+            (Absent, &[No], Some(Verdict::Gone)),
+            (Absent, &[Yes], Some(Verdict::Serves)),
         ];
         for (registrar, probes, expected) in cases {
             assert_eq!(check(registrar, probes).verdict(false), expected, "{registrar:?} {probes:?}");

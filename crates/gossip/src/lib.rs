@@ -31,6 +31,10 @@
 //! | healing a partition takes minutes | the lost are asked every 5 s, and exchanged with | `settings`, `gossip::joining` |
 //! | a process that stood still judges by old timers | silence is looked at before them | `gossip::joining` |
 //! | most hosts lost at once | are served on: the trouble is likely here | `hosts` |
+//! | a renamed host leaves its old name behind | whoever answers at an address has it | `gossip::claims` |
+//! | a dead host is forgotten by foca long before its record is | its record is kept for a day, and passed on to nobody | `gossip::expiry` |
+//! | silent streams use up all places | a share for each source, a part for known hosts | `gossip::accepting` |
+//! | a name used with a life or version that nobody can outdo | lives too far ahead are not believed; the host outlives the rest | `gate`, `gossip::greeting` |
 //!
 //! **Who may speak.** Every datagram is sealed (`envelope`), every stream is a Noise channel (`channel`), both
 //! with keys that the cluster shares ([`KeyRing`]) and bound to its name. What is recorded and sent again is
@@ -53,6 +57,7 @@ mod config;
 mod delta;
 mod envelope;
 mod exchange;
+mod gate;
 #[cfg(test)]
 mod golden;
 mod gossip;

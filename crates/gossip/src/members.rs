@@ -9,13 +9,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use foca::{Foca, Member, Notification, Runtime, Timer};
-use model::{HostName, Stamp};
+use model::{HostName, Incarnation, Stamp};
 use rand::rngs::StdRng;
 
 use crate::broadcasts::{Arrived, Inbox};
 use crate::cluster::fingerprint;
 use crate::delta::Broadcast;
-use crate::identity::{HostIdentity, IdentityCodec};
+use crate::gate::Gate;
+use crate::identity::HostIdentity;
 use crate::local_health::{Hearing, LocalHealth};
 use crate::refusal::Refusal;
 use crate::settings::Settings;
@@ -47,7 +48,8 @@ type Suspicion = (HostIdentity, foca::Incarnation);
 
 /// This host's membership under one identity.
 pub(crate) struct Members {
-    foca: Foca<HostIdentity, IdentityCodec, StdRng, Inbox>,
+    foca: Foca<HostIdentity, Gate, StdRng, Inbox>,
+    gate: Gate,
     collected: Collected,
     inbox: Inbox,
     settings: Settings,
@@ -65,9 +67,11 @@ impl Members {
     pub(crate) fn new(identity: HostIdentity, rng: StdRng) -> Self {
         let settings = Settings::new(1, false);
         let inbox = Inbox::new(identity.name.as_ref().clone());
-        let foca = Foca::with_custom_broadcast(identity, settings.config(), rng, IdentityCodec, inbox.clone());
+        let gate = Gate::new(identity.clone());
+        let foca = Foca::with_custom_broadcast(identity, settings.config(), rng, gate.clone(), inbox.clone());
         Self {
             foca,
+            gate,
             collected: Collected::default(),
             inbox,
             settings,
@@ -90,7 +94,7 @@ impl Members {
     }
 
     /// All that is known of members, those taken for dead included.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Member<HostIdentity>> {
+    pub(crate) fn all(&self) -> impl ExactSizeIterator<Item = &Member<HostIdentity>> {
         self.foca.iter_membership_state()
     }
 
@@ -109,8 +113,10 @@ impl Members {
         self.active().map(of).fold(of(self.identity()), |digest, one| digest ^ one)
     }
 
-    /// Takes in the body of a datagram for this identity.
-    pub(crate) fn handle_datagram(&mut self, body: &[u8]) -> Result<(), Refusal> {
+    /// Takes in the body of a datagram for this identity. Lives after `latest` are not believed.
+    pub(crate) fn handle_datagram(&mut self, body: &[u8], latest: Incarnation) -> Result<(), Refusal> {
+        let members = self.foca.iter_membership_state();
+        self.gate.adapt(latest, members.len(), members.map(|member| member.id().fingerprint));
         self.foca.handle_data(body, &mut self.collected).map_err(|error| match error {
             foca::Error::DataFromOurselves => Refusal::OwnName,
             _ => Refusal::Malformed,
@@ -158,6 +164,12 @@ impl Members {
     /// Takes a member for dead, and spreads it.
     pub(crate) fn declare_down(&mut self, identity: HostIdentity) {
         let _ = self.foca.apply_many(std::iter::once(Member::down(identity)), true, &mut self.collected);
+    }
+
+    /// Takes a member for alive, and spreads it.
+    #[cfg(test)]
+    pub(crate) fn spread_alive(&mut self, identity: HostIdentity) {
+        let _ = self.foca.apply_many(std::iter::once(Member::alive(identity)), true, &mut self.collected);
     }
 
     /// Makes this host known to another, which tells the rest.

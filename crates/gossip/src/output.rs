@@ -8,8 +8,8 @@ use model::HostName;
 use crate::gossip::OrderError;
 use crate::order::{Answer, Order};
 
-/// Names a stream between driver and [`crate::Gossip`]. Never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Names a stream between driver and [`crate::Gossip`]. Never used twice; the default names none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub(crate) u64);
 
 impl fmt::Display for StreamId {
@@ -60,7 +60,8 @@ pub enum Output {
     WriteStream {
         /// An open stream.
         stream: StreamId,
-        /// As much as the other side asked for: bounded, but possibly some megabytes.
+        /// At most what the other side asked for at once: some megabytes. One that asks again before it has read all is
+        /// the driver's to end.
         bytes: Vec<u8>,
     },
     /// Close the stream once all has been written. Nothing of it is wanted any longer;

@@ -45,6 +45,11 @@ impl OwnRecord {
         Self { name, record, changed: BTreeMap::new(), history: VecDeque::new(), announced: 0 }
     }
 
+    /// The stamp of what is said now; nobody else makes a later one of this host.
+    pub(crate) const fn stamp(&self) -> Stamp {
+        self.record.stamp
+    }
+
     /// The record, once anything was said.
     pub(crate) fn said(&self) -> Option<&HostRecord> {
         (self.record.stamp.version > 0).then_some(&self.record)

@@ -27,13 +27,15 @@ pub enum Refusal {
     OwnName,
     /// It is of this cluster, and can't be understood.
     Malformed,
+    /// It speaks of a life too far in the future to be believed.
+    TooFarAhead,
     /// A bound would be passed: too many hosts, streams or bytes.
     TooMuch,
 }
 
 impl Refusal {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::NotGossip,
         Self::OtherVersion,
         Self::OtherCluster,
@@ -44,6 +46,7 @@ impl Refusal {
         Self::NotForThisHost,
         Self::OwnName,
         Self::Malformed,
+        Self::TooFarAhead,
         Self::TooMuch,
     ];
 
@@ -61,6 +64,7 @@ impl Refusal {
             Self::NotForThisHost => "not_for_this_host",
             Self::OwnName => "own_name",
             Self::Malformed => "malformed",
+            Self::TooFarAhead => "too_far_ahead",
             Self::TooMuch => "too_much",
         }
     }

@@ -20,6 +20,9 @@ use model::Incarnation;
 const WINDOW: u64 = 256;
 const WORDS: usize = 4;
 
+/// The most hosts of which windows are kept. Whoever has the key can use up any number of names.
+const WINDOWS_MAX: usize = crate::HOSTS_MAX;
+
 /// Why a datagram is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Replayed {
@@ -27,21 +30,21 @@ pub(crate) enum Replayed {
     Seen,
     /// Its sender has begun a new life since.
     OldLife,
-    /// Its sender is one host too many to be remembered.
-    TooManyHosts,
 }
 
 #[derive(Clone, Debug)]
 struct Window {
     incarnation: Incarnation,
     highest: u64,
+    /// When a datagram was let in last, in the count of all.
+    last: u64,
     /// Which of the counts up to `highest` were seen: bit `count % WINDOW`.
     seen: [u64; WORDS],
 }
 
 impl Window {
     const fn new(incarnation: Incarnation) -> Self {
-        Self { incarnation, highest: 0, seen: [0; WORDS] }
+        Self { incarnation, highest: 0, last: 0, seen: [0; WORDS] }
     }
 
     /// `count` begins at 1.
@@ -79,13 +82,14 @@ impl Window {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ReplayWindows {
     windows: HashMap<u64, Window>,
+    let_in: u64,
 }
 
 impl ReplayWindows {
     /// Lets a datagram in once.
     pub(crate) fn accept(&mut self, sender: u64, incarnation: Incarnation, count: u64) -> Result<(), Replayed> {
-        if self.windows.len() >= crate::HOSTS_MAX && !self.windows.contains_key(&sender) {
-            return Err(Replayed::TooManyHosts);
+        if self.windows.len() >= WINDOWS_MAX && !self.windows.contains_key(&sender) {
+            self.forget_oldest();
         }
         let window = self.windows.entry(sender).or_insert_with(|| Window::new(incarnation));
         if incarnation < window.incarnation {
@@ -94,7 +98,18 @@ impl ReplayWindows {
         if incarnation > window.incarnation {
             *window = Window::new(incarnation);
         }
-        if window.accept(count) { Ok(()) } else { Err(Replayed::Seen) }
+        if !window.accept(count) {
+            return Err(Replayed::Seen);
+        }
+        self.let_in += 1;
+        window.last = self.let_in;
+        Ok(())
+    }
+
+    /// Makes room for another host: the one that was not heard for the longest time is the least likely to come back.
+    fn forget_oldest(&mut self) {
+        let oldest = self.windows.iter().min_by_key(|(_, window)| window.last).map(|(sender, _)| *sender);
+        oldest.map(|sender| self.windows.remove(&sender));
     }
 
     /// The latest life of the host that a datagram was let in from.
@@ -135,6 +150,19 @@ mod tests {
         assert_eq!(windows.accept(1, LIFE, 745), Err(Replayed::Seen));
         assert_eq!(windows.accept(1, LIFE, 744), Err(Replayed::Seen));
         assert_eq!(windows.accept(1, LIFE, 0), Err(Replayed::Seen));
+    }
+
+    #[test]
+    fn more_names_than_there_can_be_hosts_keep_no_new_host_out_and_those_that_speak_stay() {
+        let mut windows = ReplayWindows::default();
+        for sender in 0..2 * WINDOWS_MAX as u64 {
+            assert_eq!(windows.accept(sender, LIFE, 1), Ok(()));
+            if sender % 1_000 == 0 {
+                assert_eq!(windows.accept(u64::MAX, LIFE, sender + 1), Ok(()));
+            }
+        }
+        assert_eq!(windows.windows.len(), WINDOWS_MAX);
+        assert_eq!(windows.accept(u64::MAX, LIFE, 1), Err(Replayed::Seen), "it was heard all the time");
     }
 
     proptest! {

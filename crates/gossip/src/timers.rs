@@ -1,6 +1,7 @@
 //! What is to be done when: this crate's own wake-ups, and foca's timers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use foca::Timer;
@@ -30,6 +31,8 @@ pub(crate) enum Wake {
     Fetch(HostName),
     /// Begin or end a direct check.
     Check(HostName),
+    /// Ask who answers at an address that two hosts claim.
+    Holder(SocketAddr),
     /// The stream has taken too long.
     Stream(StreamId),
 }

@@ -39,7 +39,9 @@ impl LostHosts {
             self.served.insert(view.name.clone());
             return HashSet::new();
         }
-        if !self.served.remove(&view.name) || view.status != HostStatus::Down {
+        // A host that was renamed has the same containers under its new name.
+        let is_gone = view.status == HostStatus::Down && view.superseded_by.is_none();
+        if !self.served.remove(&view.name) || !is_gone {
             return HashSet::new();
         }
         let containers = view.instances.iter().filter(|instance| instance.origin.container().is_some());
@@ -93,7 +95,18 @@ mod tests {
         let container = Origin::Container("a".repeat(64).parse().unwrap());
         let elsewhere = Origin::Static(InstanceKey::from_bytes([0; 6]));
         let (name, instances) = ("gone".parse().unwrap(), vec![instance(container, 7), instance(elsewhere, 9)]);
-        HostView { name, address: None, status, since: None, served, stamp: None, instances, disbelieved: Vec::new() }
+        let (disbelieved, superseded_by) = (Vec::new(), None);
+        HostView {
+            name,
+            address: None,
+            status,
+            since: None,
+            served,
+            stamp: None,
+            instances,
+            disbelieved,
+            superseded_by,
+        }
     }
 
     fn seen(hosts: &mut LostHosts, status: HostStatus, served: bool) -> Vec<SocketAddr> {
@@ -108,6 +121,15 @@ mod tests {
         assert_eq!(seen(&mut hosts, HostStatus::Down, true), [], "held while most hosts are lost");
         assert_eq!(seen(&mut hosts, HostStatus::Down, false), ["10.0.0.7:32768".parse().unwrap()]);
         assert_eq!(seen(&mut hosts, HostStatus::Down, false), [], "once");
+    }
+
+    #[test]
+    fn a_host_that_was_renamed_keeps_its_connections() {
+        let mut hosts = LostHosts::default();
+        seen(&mut hosts, HostStatus::Alive, true);
+        let renamed = HostView { superseded_by: Some("new".parse().unwrap()), ..view(HostStatus::Down, false) };
+        assert!(hosts.dead_ends(&renamed).is_empty());
+        assert_eq!(seen(&mut hosts, HostStatus::Down, false), [], "not later either");
     }
 
     #[test]

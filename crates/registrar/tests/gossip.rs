@@ -107,3 +107,48 @@ fn without_a_key_gossip_is_said_to_be_off() {
     let told = gossip(&Registrar::start(&[]));
     assert_eq!((told.standing, told.port, told.key_fingerprints), (Standing::Off, None, vec![]));
 }
+
+/// Connections from another address of loopback than the hosts' that say nothing, each opened anew when it is closed.
+fn silent_connections(to: u16, count: usize) -> std::sync::Arc<std::sync::atomic::AtomicBool> {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let stop = std::sync::Arc::new(AtomicBool::new(false));
+    for _ in 0..count {
+        let stop = std::sync::Arc::clone(&stop);
+        thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                let Some(mut stream) = connect_from([127, 0, 0, 66], to) else { continue };
+                let _ = stream.set_read_timeout(Some(std::time::Duration::from_secs(1)));
+                while !stop.load(Ordering::Relaxed) {
+                    match std::io::Read::read(&mut stream, &mut [0]) {
+                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                        _ => break,
+                    }
+                }
+            }
+        });
+    }
+    stop
+}
+
+fn connect_from(source: [u8; 4], port: u16) -> Option<std::net::TcpStream> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
+    let [a, b, c, d] = source;
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).ok()?;
+    let descriptor = std::os::fd::AsRawFd::as_raw_fd(&socket);
+    bind(descriptor, &SockaddrIn::new(a, b, c, d, 0)).ok()?;
+    connect(descriptor, &SockaddrIn::new(127, 0, 0, 1, port)).ok()?;
+    Some(socket.into())
+}
+
+/// With a bound for all streams alone, 34 kept a new host out for as long as they lasted.
+#[test]
+fn silent_connections_without_the_key_keep_no_new_host_out() {
+    let (one, two) = (free_port(), free_port());
+    let _first = start("first", one, KEY, &[]);
+    let stop = silent_connections(one, 34);
+    thread::sleep(std::time::Duration::from_millis(500));
+    let second = start("second", two, KEY, &[format!("127.0.0.1:{one}")]);
+    let name = format!("127.0.0.1:{one}");
+    wait_until("the new host is let in", || seed(&second, &name).outcome == SeedOutcome::Reached);
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+}

@@ -8,7 +8,7 @@ use rand::seq::IndexedRandom as _;
 use super::Gossip;
 use super::joining::Phase;
 use super::streams::Purpose;
-use crate::hosts::{Answer, Check, HostStatus, Verdict};
+use crate::hosts::{Answer, Check, Host, HostStatus, Verdict};
 use crate::identity::HostIdentity;
 use crate::members::Members;
 use crate::output::{Output, ProbeId};
@@ -23,17 +23,17 @@ const CHECK_MAX: Duration = Duration::from_millis(1500);
 /// How many instances of a host are probed in one look.
 const PROBES_MAX: usize = 3;
 
+/// How long a registrar may take to be started again, where its machine answers and nothing else can be looked at.
+const RESTART_MAX: Duration = Duration::from_secs(60);
+
+/// How long until such a host is looked at again.
+const RESTART_LOOK: Duration = Duration::from_secs(2);
+
 /// How often a registrar may say that it has no time.
 const BUSY_MAX: u8 = 3;
 
 /// How long until a host that serves without its registrar is looked at again, for each 50 hosts that look.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
-
-/// How long a lost host's record is kept: as long as it may still come back the same.
-const KEEP_DOWN: Duration = Duration::from_secs(24 * 3600);
-
-/// How long a host is listed that has left.
-const KEEP_LEFT: Duration = Duration::from_secs(3600);
 
 impl Gossip {
     /// foca takes the host for dead, or it has said so itself.
@@ -64,6 +64,7 @@ impl Gossip {
         let name = identity.name.as_ref().clone();
         if self.hosts.get(&name).is_none() && !self.hosts.is_full() {
             self.hosts.heard_of(identity, now);
+            self.catalogue.set_told(&name, true);
             self.look_again(now, &name);
         }
     }
@@ -158,9 +159,24 @@ impl Gossip {
                 let at = self.soon(now + CHECK_WITHIN, CHECK_WITHIN);
                 self.timers.set(Wake::Check(name.clone()), at);
             }
+            // A host without instances that can be knocked at is most often between two lives of its registrar.
+            Verdict::Restarts if self.may_restart(now, name) => {
+                let at = self.soon(now + RESTART_LOOK, RESTART_LOOK);
+                self.timers.set(Wake::Check(name.clone()), at);
+            }
+            Verdict::Restarts => self.withdraw(now, name, identity),
+            // Any program can accept and hang up: without an instance that answers it proves nothing.
+            Verdict::Busy => self.withdraw(now, name, identity),
             // It has heard from this look that it is taken for dead, and takes a new identity.
-            Verdict::Lives | Verdict::Busy | Verdict::Serves => self.keep(now, name, &identity),
+            Verdict::Lives | Verdict::Serves => self.keep(now, name, &identity),
         }
+    }
+
+    /// Whether a host whose machine answers may still have its registrar started again. One that only others have seen is
+    /// not waited for.
+    fn may_restart(&self, now: Instant, name: &HostName) -> bool {
+        let is_lately = |host: &Host| !host.is_unproven() && now.saturating_duration_since(host.since) < RESTART_MAX;
+        self.hosts.get(name).is_some_and(is_lately)
     }
 
     fn withdraw(&mut self, now: Instant, name: &HostName, identity: HostIdentity) {
@@ -195,16 +211,9 @@ impl Gossip {
         let (Some(members), Phase::Inside) = (&self.members, self.phase) else { return };
         let active: std::collections::BTreeMap<_, _> =
             members.active().map(|identity| (identity.name.as_ref().clone(), identity.clone())).collect();
-        let (mut missing, mut old) = (Vec::new(), Vec::new());
-        for (name, host) in self.hosts.iter() {
-            let age = now.saturating_duration_since(host.since);
-            match host.status {
-                HostStatus::Alive if !active.contains_key(name) => missing.push(name.clone()),
-                HostStatus::Down if age >= KEEP_DOWN && !host.is_served() => old.push(host.identity.clone()),
-                HostStatus::Left if age >= KEEP_LEFT => old.push(host.identity.clone()),
-                _ => {}
-            }
-        }
+        let is_missing =
+            |(name, host): &(&HostName, &Host)| host.status == HostStatus::Alive && !active.contains_key(*name);
+        let missing: Vec<_> = self.hosts.iter().filter(is_missing).map(|(name, _)| name.clone()).collect();
         let is_news = |identity: &&HostIdentity| {
             self.hosts
                 .get(&identity.name)
@@ -213,7 +222,8 @@ impl Gossip {
         let unnoticed: Vec<_> = active.values().filter(is_news).cloned().collect();
         unnoticed.into_iter().for_each(|identity| self.host_is_up(now, identity));
         missing.iter().for_each(|name| self.doubt(now, name));
-        old.into_iter().for_each(|identity| self.forget(&identity));
+        self.expire(now);
+        self.look_for_holders(now);
         self.check_unattended(now);
         self.timers.set(Wake::Reconcile, now + Duration::from_secs(10));
     }
@@ -224,16 +234,5 @@ impl Gossip {
         let suspects: Vec<_> = suspects.map(|(name, _)| name.clone()).collect();
         let latest = now + LOOK_AGAIN * 20;
         suspects.into_iter().for_each(|name| self.timers.set_earlier(Wake::Check(name), latest));
-    }
-
-    fn forget(&mut self, identity: &HostIdentity) {
-        let name = identity.name.as_ref();
-        self.hosts.forget(name);
-        self.catalogue.forget(name);
-        self.replay.forget(identity.fingerprint);
-        if let Some(members) = &self.members {
-            members.learn(name, None);
-        }
-        self.changed.insert(name.clone());
     }
 }

@@ -63,9 +63,13 @@ impl Gossip {
 
     /// The other side has said who it is.
     pub(super) fn handle_hello(&mut self, now: Instant, id: StreamId, hello: &Hello) -> Result<(), Refusal> {
+        let latest = self.latest_plausible(now);
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
         if session.peer.is_some() {
             return Err(Refusal::Malformed);
+        }
+        if hello.identity.incarnation.max(hello.started) > latest {
+            return Err(Refusal::TooFarAhead);
         }
         session.peer = Some(hello.clone());
         let (opener, purpose, remote) = (session.opener, session.purpose.clone(), session.remote);
@@ -75,6 +79,9 @@ impl Gossip {
             let name = hello.identity.name.as_ref().clone();
             let outcome = if is_itself { SeedOutcome::Itself } else { SeedOutcome::Reached(name) };
             self.seeds.tried(remote, outcome, now);
+            self.answered_at(now, remote, &hello.identity.name);
+        } else if !self.may_stay() {
+            return Err(Refusal::TooMuch);
         } else {
             self.say(id, &self.hello());
             if !is_namesake {
@@ -102,6 +109,7 @@ impl Gossip {
 
     /// The other side has said what it remembers of this host.
     pub(super) fn handle_remembered(&mut self, now: Instant, id: StreamId, theirs: &Remembered) -> Result<(), Refusal> {
+        let latest = self.latest_plausible(now);
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
         let Some(peer) = session.peer.clone() else { return Err(Refusal::Malformed) };
         if std::mem::replace(&mut session.remembered, true) {
@@ -110,7 +118,11 @@ impl Gossip {
         if matches!(session.purpose, Purpose::Order(..)) {
             return Ok(());
         }
-        let (opener, is_check) = (session.opener, matches!(session.purpose, Purpose::Check(_)));
+        let lives = theirs.member.iter().map(|(identity, _)| identity.incarnation);
+        if lives.chain([theirs.incarnation]).any(|life| life > latest) {
+            return Err(Refusal::TooFarAhead);
+        }
+        let (opener, is_check) = (session.opener, matches!(session.purpose, Purpose::Check(_) | Purpose::Holder));
         if opener {
             self.say(id, &self.remembered(&peer.identity));
         }
@@ -196,6 +208,13 @@ impl Gossip {
             self.catalogue.merge(&name, record.clone());
         }
         true
+    }
+
+    /// Somebody says something of this host that it did not say: what it says itself from now on is later.
+    pub(super) fn defend_name(&mut self, now: Instant, forged: model::Stamp) {
+        if self.phase == Phase::Inside && forged > self.own.stamp() && self.begin_life(now, forged.incarnation) {
+            self.reenter(now);
+        }
     }
 
     /// Another process bears this host's name. Who is inside keeps it, or else who is older.

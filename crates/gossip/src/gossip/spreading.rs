@@ -18,6 +18,7 @@ use crate::identity::HostIdentity;
 use crate::members::Members;
 use crate::output::Output;
 use crate::own::LeftOut;
+use crate::refusal::Refusal;
 use crate::timers::Wake;
 
 /// The least time between two broadcasts of this host's changes: what changes faster goes out together.
@@ -94,6 +95,13 @@ impl Gossip {
         let known = self.catalogue.get(&broadcast.host);
         let novelty = broadcast.novelty(known.map(|record| record.stamp));
         let stamp = broadcast.stamp();
+        if stamp.incarnation > self.latest_plausible(now) {
+            self.counters.count_refused(Refusal::TooFarAhead);
+            if let Some(members) = &self.members {
+                members.learn(&broadcast.host, known.map(|record| record.stamp));
+            }
+            return;
+        }
         let applied = match (&broadcast.news, novelty) {
             (_, Novelty::Stale) => return,
             (News::Delta(delta), Novelty::Fresh) => delta.apply(known.map(AsRef::as_ref)).ok(),
@@ -107,14 +115,20 @@ impl Gossip {
 
     /// Takes in a record of another host, if it is later than what is known.
     pub(super) fn learn(&mut self, now: Instant, host: &HostName, record: HostRecord) {
-        if host == self.own_name() {
+        if host == self.own_name() || record.stamp.incarnation > self.latest_plausible(now) {
             return;
         }
         let (left, stamp) = (record.left, record.stamp);
         let is_first = self.catalogue.get(host).is_none();
+        let is_heard_of = self.hosts.get(host).is_some();
+        if is_first && is_heard_of {
+            self.make_room_for_record();
+        }
         if !self.catalogue.merge(host, record) {
             return;
         }
+        // Who never heard of the host itself can't know when to forget it, so it tells nobody of it.
+        self.catalogue.set_told(host, is_heard_of);
         if is_first {
             // What was found when nothing was known to knock at says little.
             self.look_again(now, host);
@@ -177,10 +191,11 @@ impl Gossip {
     /// The host takes part, under this identity.
     pub(super) fn host_is_up(&mut self, now: Instant, identity: HostIdentity) {
         let name = identity.name.as_ref().clone();
-        if self.hosts.get(&name).is_none() && self.hosts.is_full() {
-            return self.problems_changed();
+        if self.is_superseded(&identity) || !self.make_room_for_host(&name) {
+            return;
         }
         self.catalogue.recall(&name);
+        self.catalogue.set_told(&name, true);
         self.timers.clear(&Wake::Check(name.clone()));
         let has_left = self
             .catalogue
@@ -190,10 +205,11 @@ impl Gossip {
             self.hosts.heard_of(identity, now);
             return;
         }
-        let address = identity.address.ip();
+        let address = identity.address;
         let changed = self.hosts.up(identity, now);
         if changed.contains(&name) {
-            self.note_claims_on(address);
+            self.note_claims_on(address.ip());
+            self.note_presence(now, address);
         }
         self.changed.extend(changed);
     }

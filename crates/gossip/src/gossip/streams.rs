@@ -1,4 +1,4 @@
-//! Streams: who may open how many, and what is carried on them.
+//! Streams: what is carried on them. Which ones of others are let in is in `accepting`.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -11,6 +11,7 @@ use super::Gossip;
 use super::joining::Phase;
 use crate::channel::Channel;
 use crate::exchange::{Exchange, NOT_TOLD};
+use crate::gate::MEMBERS_MAX;
 use crate::hosts::{Answer, Host};
 use crate::identity::HostIdentity;
 use crate::members::Members;
@@ -20,9 +21,6 @@ use crate::output::{OpenFailure, Output, StreamId};
 use crate::refusal::Refusal;
 use crate::seeds::SeedOutcome;
 use crate::timers::Wake;
-
-/// The most streams that others may have open to this host.
-const ACCEPTED_MAX: usize = 32;
 
 /// The most streams that this host has open to others, for exchanges; direct checks come on top.
 const OPENED_MAX: usize = 8;
@@ -48,6 +46,8 @@ pub(super) enum Purpose {
     Check(HostName),
     /// To find out whether another process bears this host's own name.
     Namesake,
+    /// To find out who answers at an address that two hosts claim.
+    Holder,
     /// To have this host do something.
     Order(HostName, Order),
 }
@@ -93,19 +93,6 @@ impl Session {
 }
 
 impl Gossip {
-    /// Another host has opened a stream. `None`: there are too many, and it is to be closed.
-    pub fn handle_stream_accepted(&mut self, now: Instant, from: SocketAddr) -> Option<StreamId> {
-        let accepted = self.sessions.values().filter(|session| !session.opener).count();
-        if accepted >= ACCEPTED_MAX {
-            self.counters.count_refused(Refusal::TooMuch);
-            return None;
-        }
-        self.counters.streams_accepted += 1;
-        let channel = Channel::accept(&mut self.rng);
-        let id = self.add_session(now, Some(channel), from, false, Purpose::Exchange);
-        Some(id)
-    }
-
     /// A stream that was asked for by [`Output::OpenStream`] is open.
     pub fn handle_stream_opened(&mut self, now: Instant, stream: StreamId) {
         let Some(session) = self.sessions.get_mut(&stream) else { return };
@@ -165,7 +152,7 @@ impl Gossip {
         Some(stream)
     }
 
-    fn add_session(
+    pub(super) fn add_session(
         &mut self,
         now: Instant,
         channel: Option<Channel>,
@@ -235,9 +222,12 @@ impl Gossip {
             Purpose::Check(host) if by_other && session.channel.is_some() => {
                 self.registrar_answered(now, &host, Answer::Busy);
             }
+            Purpose::Check(host) if end == StreamEnd::NotOpened(OpenFailure::Refused) => {
+                self.registrar_answered(now, &host, Answer::Absent);
+            }
             Purpose::Check(host) => self.registrar_answered(now, &host, Answer::No),
             Purpose::Namesake => self.no_namesake(now, session.remote),
-            Purpose::Exchange | Purpose::Order(..) => {}
+            Purpose::Exchange | Purpose::Holder | Purpose::Order(..) => {}
         }
     }
 
@@ -274,6 +264,8 @@ impl Gossip {
             Message::Answer(answer) => return self.handle_answer(id, answer),
             _ => {}
         }
+        let latest = self.latest_plausible(now);
+        let mut forged = None;
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
         if session.peer.is_none() {
             return Err(Refusal::Malformed);
@@ -291,17 +283,22 @@ impl Gossip {
                 let list = || members.map_or_else(Vec::new, |members| members_to_tell(members, served));
                 session.exchange.digest(&self.catalogue, (theirs, &buckets), digest, list)?
             }
-            Message::Heads { last, heads } => {
+            Message::Heads { last, mut heads } => {
+                heads.retain(|head| head.stamp.incarnation <= latest);
                 let name = &self.identity.name;
+                forged = heads.iter().find(|head| head.host == **name).map(|head| head.stamp);
                 session.exchange.heads(&self.catalogue, name, last, heads)?.into_iter().collect()
             }
-            Message::Want(hosts) => Exchange::wanted(&self.catalogue, &hosts),
+            Message::Want(hosts) => session.exchange.wanted(&self.catalogue, &hosts)?,
             _ => {
                 session.exchange.done();
                 Vec::new()
             }
         };
         answer.iter().for_each(|message| self.say(id, message));
+        if let Some(stamp) = forged {
+            self.defend_name(now, stamp);
+        }
         self.close_if_over(id);
         Ok(())
     }
@@ -336,14 +333,14 @@ impl Gossip {
         if self.sessions.get(&id).is_none_or(|session| session.peer.is_none()) {
             return Err(Refusal::Malformed);
         }
+        let (own, latest) = (self.identity.fingerprint, self.latest_plausible(now));
         let Some(members) = &mut self.members else { return Ok(()) };
-        if members.all().count() + theirs.len() > crate::HOSTS_MAX + LIST_MAX {
+        if members.all().len() + theirs.len() > MEMBERS_MAX + LIST_MAX {
             return Err(Refusal::TooMuch);
         }
-        let own = self.identity.fingerprint;
         let (lost, present): (Vec<_>, Vec<_>) = theirs
             .into_iter()
-            .filter(|member| member.id().fingerprint != own)
+            .filter(|member| member.id().fingerprint != own && member.id().incarnation <= latest)
             .partition(|member| member.state() == State::Down);
         members.apply(present.into_iter());
         let is_here = |lost: &&Member<HostIdentity>| {

@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use model::instance::Origin;
 use model::{HostName, Instance, Stamp};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 
 use super::Gossip;
 use super::joining::Phase;
@@ -38,6 +40,9 @@ pub struct HostView {
     pub instances: Vec<Instance>,
     /// The addresses that are not believed.
     pub disbelieved: Vec<(IpAddr, Disbelief)>,
+    /// The host that answers at its address instead: it was renamed, or one of the two advertises a wrong address. What
+    /// is connected to its instances stays: they may be the other's.
+    pub superseded_by: Option<HostName>,
 }
 
 /// What part this host has in the cluster now.
@@ -66,6 +71,11 @@ pub enum Problem {
     /// Another process bears this host's name and takes no part.
     #[error("another host at {0} is called {1} too, and takes no part in the cluster: give it another --host-name")]
     NameContested(SocketAddr, HostName),
+    /// Another host answers at the address that this one advertises.
+    #[error(
+        "host {1} answers at {0}, the address that this host advertises: others do not serve this host's instances until one of the two is given another --advertise-address or --gossip-listen port"
+    )]
+    AddressTaken(SocketAddr, HostName),
     /// Nobody is heard any longer.
     #[error("cut off from the cluster: no other host is heard; what they said last is served on")]
     CutOff,
@@ -73,7 +83,9 @@ pub enum Problem {
     #[error("other hosts are reached by TCP, but no UDP comes through: let both pass to and from {0}")]
     NoDatagrams(SocketAddr),
     /// Most hosts were lost at once.
-    #[error("{lost} of {of} hosts were lost at once, too many to believe: their instances are served on")]
+    #[error(
+        "{lost} of {of} hosts were lost at once, too many to believe: their instances are served on. If they are gone: curl --unix-socket /run/envoy-docker-shim/admin.sock -X POST http://localhost/api/v1/gossip/believe-losses"
+    )]
     MostHostsLost {
         /// How many.
         lost: usize,
@@ -112,6 +124,7 @@ impl Gossip {
             stamp: record.map(|record| record.stamp),
             instances,
             disbelieved,
+            superseded_by: host.and_then(|host| host.superseded.clone()),
         })
     }
 
@@ -198,6 +211,22 @@ impl Gossip {
         self.members.as_ref().map_or(0, Members::others)
     }
 
+    /// Believes that the hosts that were lost at once are lost: what [`Problem::MostHostsLost`] serves on is served no
+    /// longer. For the operator, who knows better. Says how many hosts that were.
+    pub fn believe_losses(&mut self, now: Instant) -> usize {
+        let released = self.hosts.believe(now);
+        let count = released.len();
+        self.changed.extend(released);
+        self.problems_changed();
+        count
+    }
+
+    /// Begins with randomness that nobody else has: of a virtual machine that was copied with its memory, both copies
+    /// would otherwise draw the same nonces. `seed` must come from the operating system.
+    pub fn reseed(&mut self, seed: [u8; 32]) {
+        self.rng = StdRng::from_seed(seed);
+    }
+
     /// Stands for all that is known of all hosts: equal on two hosts exactly if they know the same.
     #[must_use]
     pub fn knowledge(&self) -> u64 {
@@ -220,6 +249,8 @@ impl Gossip {
             let problem = if clash.yields { Problem::NameTaken } else { Problem::NameContested };
             problems.push(problem(clash.address, self.own_name().clone()));
         }
+        let taken = self.holder_of_own_address();
+        problems.extend(taken.map(|holder| Problem::AddressTaken(self.identity.address, holder.clone())));
         if matches!(self.phase, Phase::Outside { cut_off: true, .. }) {
             problems.push(Problem::CutOff);
         }
@@ -227,7 +258,7 @@ impl Gossip {
             problems.push(Problem::NoDatagrams(self.identity.address));
         }
         problems.extend(self.hosts.held().map(|(lost, of)| Problem::MostHostsLost { lost, of }));
-        if self.hosts.is_full() || self.catalogue.hosts().count() >= crate::HOSTS_MAX {
+        if self.hosts.is_full() && self.hosts.longest_gone().is_none() {
             problems.push(Problem::TooManyHosts);
         }
         problems.extend(self.left_out.iter().cloned().map(Problem::from));
@@ -252,6 +283,9 @@ impl Gossip {
     /// most often a machine that takes no part.
     fn believe(&self, name: &HostName, origin: &Origin, address: IpAddr) -> Result<(), Disbelief> {
         self.rules.check(address)?;
+        if self.is_anothers(name, address) {
+            return Err(Disbelief::OtherHosts);
+        }
         let gossips_at = |host: &Host| host.identity.address.ip() == address;
         if self.hosts.get(name).is_some_and(gossips_at) {
             return Ok(());

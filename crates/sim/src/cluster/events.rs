@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use gossip::{Gossip, HostStatus, Order, Output, ProbeId, StreamId};
+use gossip::{Gossip, HostStatus, OpenFailure, Order, Output, ProbeId, StreamId};
 use model::HostName;
 
 use super::Cluster;
@@ -150,13 +150,16 @@ impl Cluster {
 
     fn handle_connected(&mut self, connection: Connection, accepted: bool) {
         let Some(ends) = self.connections.get(&connection) else { return };
+        // A machine that is there says at once that nobody listens.
+        let refused = ends[1].life > 0;
         // It may have been accepted and closed before the opener's time was over.
         if ends[1].stream.is_none() && !accepted {
             let end = self.end(connection, true);
             self.connections.remove(&connection);
             if let Some((host, stream)) = end {
                 self.hosts[host].streams.remove(&stream);
-                self.with(host, |gossip, now| gossip.handle_stream_closed(now, stream));
+                let why = if refused { OpenFailure::Refused } else { OpenFailure::TimedOut };
+                self.with(host, |gossip, now| gossip.handle_stream_failed(now, stream, why));
             }
         } else if accepted && let Some((host, stream)) = self.end(connection, true) {
             self.with(host, |gossip, now| gossip.handle_stream_opened(now, stream));

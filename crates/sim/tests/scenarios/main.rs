@@ -3,8 +3,11 @@
 
 mod agreement;
 mod common;
+mod forgetting;
 mod lives;
 mod load;
 mod orders;
+mod renames;
 mod together;
 mod trouble;
+mod watched;
