@@ -32,6 +32,13 @@ pub struct Gossip {
     pub problems: Vec<String>,
 }
 
+/// What came of `POST /api/v1/gossip/believe-losses` on the admin socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BelievedLosses {
+    /// How many hosts are served no longer.
+    pub hosts: usize,
+}
+
 /// How a host stands to the others of its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -21,6 +21,7 @@
 //! |---|---|
 //! | `POST /api/v1/instances/{id}/drain` | takes an instance of any host out of service; 204, or an [`Error`] with 404 (no such instance or host), 502 (its host could not be asked), 504 (it did not answer), 500 (done, but not kept) |
 //! | `DELETE /api/v1/instances/{id}/drain` | takes that back |
+//! | `POST /api/v1/gossip/believe-losses` | serves those hosts no longer that were lost at once and are served on for it; 200 with [`gossip::BelievedLosses`] |
 //! | `POST /api/v1/leave` | takes back what outlives the registrar, and ends it; 204, or 500 with an [`Error`] |
 //!
 //! Deliberately absent: HTTP itself.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use admin_api::Error;
+use admin_api::gossip::BelievedLosses;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -23,6 +24,7 @@ use crate::query::{self, Stopping};
 pub(crate) async fn run(listener: UnixListener, door: Arc<Door>, events: mpsc::Sender<Event>) {
     let routes = Router::new()
         .route("/api/v1/leave", post(leave))
+        .route("/api/v1/gossip/believe-losses", post(believe_losses))
         .route("/api/v1/instances/{host}/{key}/drain", post(drain).delete(undrain))
         .fallback(async || failed(StatusCode::NOT_FOUND, "no such change: see shimctl --help"))
         .with_state(events);
@@ -33,6 +35,13 @@ async fn leave(State(events): State<mpsc::Sender<Event>>) -> Response {
     match query::ask(&events, |answer| Event::Order(Order::Leave(answer))).await {
         Ok(Ok(())) => StatusCode::NO_CONTENT.into_response(),
         Ok(Err(reason)) => failed(StatusCode::INTERNAL_SERVER_ERROR, &reason),
+        Err(Stopping) => failed(StatusCode::SERVICE_UNAVAILABLE, &Stopping.to_string()),
+    }
+}
+
+async fn believe_losses(State(events): State<mpsc::Sender<Event>>) -> Response {
+    match query::ask(&events, |answer| Event::Order(Order::BelieveLosses(answer))).await {
+        Ok(hosts) => Json(BelievedLosses { hosts }).into_response(),
         Err(Stopping) => failed(StatusCode::SERVICE_UNAVAILABLE, &Stopping.to_string()),
     }
 }

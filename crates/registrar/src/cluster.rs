@@ -27,7 +27,7 @@ use tracing::{info, warn};
 use crate::disbelieved::{self, Disbelieved};
 use crate::drains::{self, DrainError, Drains, Waiter};
 use crate::event::Event;
-use crate::gossip_net::{GossipEvent, GossipNet};
+use crate::gossip_net::{self, GossipEvent, GossipNet};
 use crate::host::unix_ms;
 use crate::host_addresses;
 use crate::lost_host::LostHosts;
@@ -71,6 +71,8 @@ pub(crate) struct Cluster {
     /// How many passed, and how many failed.
     checks: (u64, u64),
     cluster_name: ClusterName,
+    /// How the host's name had to be changed, if it had.
+    name_problem: Option<String>,
     /// What the names of the seeds led to.
     seeds: Vec<SeedLookup>,
     envoy_uid: u32,
@@ -85,6 +87,8 @@ pub(crate) struct Start {
     pub(crate) awaits_statics: bool,
     /// Which cluster this host is of.
     pub(crate) cluster_name: ClusterName,
+    /// How this host's name had to be changed, if it had.
+    pub(crate) name_problem: Option<String>,
     /// Others to be heard: `HOST:PORT` each.
     pub(crate) seeds: Vec<String>,
     /// Who Envoy runs as.
@@ -119,6 +123,7 @@ impl Cluster {
             gossip,
             events,
             cluster_name: start.cluster_name,
+            name_problem: start.name_problem,
             drains: start.drains,
             disbelieved: Disbelieved::default(),
             lost_hosts: LostHosts::default(),
@@ -224,8 +229,16 @@ impl Cluster {
         drains::answer(self.drain_own(InstanceId { host: self.name.clone(), key }, drains))
     }
 
+    /// Believes that the hosts that were lost at once are lost. Says how many they are.
+    pub(crate) fn believe_losses(&mut self, now: Instant) -> usize {
+        let believed = self.gossip.as_mut().map_or(0, |(gossip, _)| gossip.believe_losses(now));
+        info!(hosts = believed, "the operator says that the hosts that were lost at once are lost");
+        believed
+    }
+
     pub(crate) fn handle_gossip(&mut self, event: GossipEvent, now: Instant) {
         let Some((gossip, net)) = &mut self.gossip else { return };
+        gossip_net::reseed(gossip);
         match event {
             GossipEvent::Datagram(bytes) => gossip.handle_datagram(now, &bytes),
             GossipEvent::Accepted(stream, from) => {
@@ -264,6 +277,7 @@ impl Cluster {
         }
         let gossip_due = self.gossip.as_mut().and_then(|(gossip, _)| {
             if gossip.poll_timeout().is_some_and(|due| due <= now) {
+                gossip_net::reseed(gossip);
                 gossip.handle_timeout(now);
             }
             gossip.poll_timeout()
@@ -411,7 +425,7 @@ impl Cluster {
             status: status_word(view.status).to_owned(),
             instances: view.instances.len(),
             since: view.since.map_or(0, |since| self.in_unix_ms(since)),
-            problem: disbelieved::in_words(&view.disbelieved),
+            problem: disbelieved::problem_of(&view),
         });
         let mut hosts: Vec<_> = std::iter::once(own).chain(others).collect();
         hosts.sort_by(|a, b| a.name.cmp(&b.name));
@@ -420,9 +434,11 @@ impl Cluster {
 
     /// What is wrong with this host's part in the cluster.
     fn problem(&self) -> Option<String> {
+        let of_name = self.name_problem.iter().cloned();
         let of_gossip = self.gossip.iter().flat_map(|(gossip, _)| gossip.problems()).map(|problem| problem.to_string());
         let of_listeners = self.listener_problems.iter().map(|(listener, problem)| format!("{listener}: {problem}"));
-        let problems: Vec<_> = of_gossip
+        let problems: Vec<_> = of_name
+            .chain(of_gossip)
             .chain(self.missing_service_addresses())
             .chain(self.disbelieved_elsewhere())
             .chain(of_listeners)

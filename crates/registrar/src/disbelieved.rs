@@ -41,6 +41,18 @@ impl Disbelieved {
     }
 }
 
+/// What is wrong with another host, as this one sees it.
+pub(crate) fn problem_of(view: &HostView) -> Option<String> {
+    let superseded = view.superseded_by.as_ref().map(|other| {
+        format!(
+            "host {other} answers at its address: it was renamed, or one of the two has a wrong --advertise-address; its \
+             instances are not used from here"
+        )
+    });
+    let problems: Vec<_> = superseded.into_iter().chain(in_words(&view.disbelieved)).collect();
+    (!problems.is_empty()).then(|| problems.join("; "))
+}
+
 /// What is wrong with a host that announces these, for the operator of the host that does not believe them.
 pub(crate) fn in_words(disbelieved: &[(IpAddr, Disbelief)]) -> Option<String> {
     let named = disbelieved.iter().take(NAMED_MAX);
@@ -110,6 +122,24 @@ mod tests {
         let bad = [instance(entry(1), "10.9.9.9"), instance(entry(2), "10.0.0.2"), instance(entry(3), "10.0.0.2")];
         let said = of_own(bad.iter(), &members).unwrap();
         assert!(said.contains("services: db at 10.0.0.2, the address of host b; have the host"), "{said}");
+    }
+
+    #[test]
+    fn a_host_whose_address_another_one_has_is_named_with_both_causes() {
+        let view = HostView {
+            name: "old".parse().unwrap(),
+            address: None,
+            status: gossip::HostStatus::Down,
+            since: None,
+            served: false,
+            stamp: None,
+            instances: Vec::new(),
+            disbelieved: Vec::new(),
+            superseded_by: Some("new".parse().unwrap()),
+        };
+        let said = problem_of(&view).unwrap();
+        assert!(said.contains("host new answers") && said.contains("renamed") && said.contains("--advertise-address"));
+        assert_eq!(problem_of(&HostView { superseded_by: None, ..view }), None);
     }
 
     #[test]

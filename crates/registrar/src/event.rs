@@ -104,6 +104,8 @@ pub(crate) enum Query {
 pub(crate) enum Order {
     /// Leave for good. The answer says what could not be undone.
     Leave(oneshot::Sender<Result<(), String>>),
+    /// Serve the hosts no longer that were lost at once. The answer says how many they are.
+    BelieveLosses(oneshot::Sender<usize>),
     /// Take an instance of any host out of service, or back.
     Drain { instance: InstanceId, drains: bool, answer: drains::Waiter },
 }

@@ -7,13 +7,17 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use gossip::{CONNECT_TIMEOUT, OpenFailure, Output, ProbeId, SEEDS_MAX, StreamId};
+use gossip::{CONNECT_TIMEOUT, Gossip, OpenFailure, Output, ProbeId, SEEDS_MAX, StreamId};
+use rand::TryRng as _;
+use rand::rngs::SysRng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::OwnedReadHalf;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
@@ -25,6 +29,13 @@ const READ_LENGTH: usize = 16 * 1024;
 
 /// How long a peer may take to read what is written to it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The most bytes that may wait to be written on one stream: a peer asks for 32 records of at most 256 kB at a time, and
+/// for more only when it has them.
+const STREAM_WAITING_MAX: usize = 12 * 1024 * 1024;
+
+/// The most bytes that may wait to be written on all streams together.
+const WAITING_MAX: usize = 96 * 1024 * 1024;
 
 /// What the network brought.
 #[derive(Debug)]
@@ -44,8 +55,10 @@ pub(crate) enum GossipEvent {
 pub(crate) struct GossipNet {
     socket: Arc<UdpSocket>,
     events: mpsc::Sender<Event>,
-    /// To write to; dropping it closes the stream once all is written. What waits is bounded by what peers ask.
-    streams: HashMap<StreamId, mpsc::UnboundedSender<Vec<u8>>>,
+    /// To write to; dropping it closes the stream once all is written.
+    streams: HashMap<StreamId, Writer>,
+    /// The bytes that wait on all streams together.
+    waiting: Arc<AtomicUsize>,
 }
 
 impl GossipNet {
@@ -62,7 +75,7 @@ impl GossipNet {
         for (number, seed) in seeds.into_iter().take(SEEDS_MAX).enumerate() {
             tokio::spawn(seed_names::follow(number, seed, events.clone()));
         }
-        Self { socket, events, streams: HashMap::new() }
+        Self { socket, events, streams: HashMap::new(), waiting: Arc::default() }
     }
 
     /// Begins what is asked for. The outputs that are about the view and about orders are the caller's.
@@ -73,11 +86,7 @@ impl GossipNet {
             Output::OpenStream { stream, to } => {
                 tokio::spawn(open(stream, to, self.events.clone()));
             }
-            Output::WriteStream { stream, bytes } => {
-                if let Some(writer) = self.streams.get(&stream) {
-                    let _ = writer.send(bytes);
-                }
-            }
+            Output::WriteStream { stream, bytes } => self.write(stream, bytes),
             Output::CloseStream { stream } => drop(self.streams.remove(&stream)),
             Output::Probe { probe, address } => {
                 tokio::spawn(try_port(probe, address, self.events.clone()));
@@ -92,24 +101,84 @@ impl GossipNet {
 
     /// A connection is known by this id from now on.
     pub(crate) fn adopt(&mut self, id: StreamId, stream: TcpStream) {
-        let (reader, mut writer) = stream.into_split();
-        let (outgoing, mut to_write) = mpsc::unbounded_channel::<Vec<u8>>();
-        self.streams.insert(id, outgoing);
+        let (reader, writer) = stream.into_split();
+        let (outgoing, to_write) = mpsc::unbounded_channel();
+        let own = Arc::new(AtomicUsize::new(0));
         tokio::spawn(read(id, reader, self.events.clone()));
-        tokio::spawn(async move {
-            while let Some(bytes) = to_write.recv().await {
-                if !matches!(timeout(WRITE_TIMEOUT, writer.write_all(&bytes)).await, Ok(Ok(()))) {
-                    return;
-                }
-            }
-            let _ = writer.shutdown().await;
-        });
+        let task = tokio::spawn(write(writer, to_write)).abort_handle();
+        self.streams.insert(id, Writer { outgoing, waiting: own, task });
+    }
+
+    fn write(&mut self, id: StreamId, bytes: Vec<u8>) {
+        let Some(writer) = self.streams.get(&id) else { return };
+        let of_stream = writer.waiting.load(Ordering::Relaxed) + bytes.len();
+        let of_all = self.waiting.load(Ordering::Relaxed) + bytes.len();
+        if of_stream > STREAM_WAITING_MAX || of_all > WAITING_MAX {
+            warn!(stream = %id, of_stream, of_all, "a peer asks for more than it takes: its gossip stream is ended");
+            writer.task.abort();
+            self.streams.remove(&id);
+            // Should the loop be busy, the stream ends by its own time limit.
+            let _ = self.events.try_send(Event::Gossip(GossipEvent::Closed(id)));
+            return;
+        }
+        let counted = Waiting::new(bytes, [Arc::clone(&writer.waiting), Arc::clone(&self.waiting)]);
+        let _ = writer.outgoing.send(counted);
     }
 
     /// The stream has ended.
     pub(crate) fn forget(&mut self, id: StreamId) {
         self.streams.remove(&id);
     }
+}
+
+/// Gives gossip fresh randomness before each turn: of a virtual machine that was copied with its memory, each copy then
+/// draws its own nonces.
+pub(crate) fn reseed(gossip: &mut Gossip) {
+    let mut seed = [0; 32];
+    match SysRng.try_fill_bytes(&mut seed) {
+        Ok(()) => gossip.reseed(seed),
+        Err(error) => debug!(%error, "the system gives no randomness: gossip goes on with what it has"),
+    }
+}
+
+/// The way to one stream's writing task.
+struct Writer {
+    outgoing: mpsc::UnboundedSender<Waiting>,
+    /// The bytes that wait.
+    waiting: Arc<AtomicUsize>,
+    task: AbortHandle,
+}
+
+/// Bytes that wait to be written. They are counted until they are written or dropped.
+struct Waiting {
+    bytes: Vec<u8>,
+    counts: [Arc<AtomicUsize>; 2],
+}
+
+impl Waiting {
+    fn new(bytes: Vec<u8>, counts: [Arc<AtomicUsize>; 2]) -> Self {
+        for count in &counts {
+            count.fetch_add(bytes.len(), Ordering::Relaxed);
+        }
+        Self { bytes, counts }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        for count in &self.counts {
+            count.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+        }
+    }
+}
+
+async fn write(mut writer: OwnedWriteHalf, mut to_write: mpsc::UnboundedReceiver<Waiting>) {
+    while let Some(waiting) = to_write.recv().await {
+        if !matches!(timeout(WRITE_TIMEOUT, writer.write_all(&waiting.bytes)).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+    let _ = writer.shutdown().await;
 }
 
 async fn tell(events: &mpsc::Sender<Event>, event: GossipEvent) -> bool {
@@ -178,4 +247,34 @@ async fn read(id: StreamId, mut reader: OwnedReadHalf, events: mpsc::Sender<Even
 async fn try_port(probe: ProbeId, address: SocketAddr, events: mpsc::Sender<Event>) {
     let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
     tell(&events, GossipEvent::Probed(probe, matches!(connected, Ok(Ok(_))))).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a member asked for used to wait without a bound.
+    #[tokio::test]
+    async fn a_peer_that_asks_and_does_not_read_is_ended_and_nothing_of_it_stays_in_memory() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (peer, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let _peer = peer.unwrap();
+        let (events, mut told) = mpsc::channel(16);
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut net = GossipNet::start(socket, listener, Vec::new(), events);
+        let id = StreamId::default();
+        net.adopt(id, accepted.unwrap().0);
+        for _ in 0..200 {
+            net.begin(Output::WriteStream { stream: id, bytes: vec![0; 256 * 1024] });
+            assert!(net.waiting.load(Ordering::Relaxed) <= STREAM_WAITING_MAX);
+        }
+        assert!(matches!(told.recv().await, Some(Event::Gossip(GossipEvent::Closed(closed))) if closed == id));
+        let is_free = async {
+            while net.waiting.load(Ordering::Relaxed) > 0 {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), is_free).await.unwrap();
+    }
 }

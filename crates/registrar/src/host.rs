@@ -282,6 +282,7 @@ impl Host {
     fn obey(&mut self, order: Order, now: Instant) {
         match order {
             Order::Leave(answer) => drop(answer.send(self.leave(now))),
+            Order::BelieveLosses(answer) => drop(answer.send(self.cluster.believe_losses(now))),
             Order::Drain { instance, drains, answer } => self.cluster.drain(instance, drains, answer, now),
         }
     }

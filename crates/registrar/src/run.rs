@@ -236,7 +236,11 @@ async fn cluster(
     }
     let own = OwnHost { name: config.host_name, addresses, settings, policy: config.policy };
     let service_addresses = config.service_addresses.into_iter().collect();
-    let start = Start { drains, awaits_statics, cluster_name: config.cluster_name, seeds, envoy_uid };
+    if let Some(problem) = &config.host_name_problem {
+        warn!(problem, "this host's name");
+    }
+    let (cluster_name, name_problem) = (config.cluster_name, config.host_name_problem);
+    let start = Start { drains, awaits_statics, cluster_name, name_problem, seeds, envoy_uid };
     Ok(Cluster::new(own, service_addresses, gossip, start, events, audience))
 }
 
