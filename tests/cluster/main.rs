@@ -6,6 +6,7 @@ mod drains;
 mod hostile;
 mod lives;
 mod networks;
+mod renames;
 mod requests;
 mod rig;
 mod served;
