@@ -24,6 +24,7 @@ mod rig;
 mod shims;
 mod truth;
 mod udp;
+mod unheard;
 
 const SECOND: Duration = Duration::from_secs(1);
 

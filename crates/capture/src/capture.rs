@@ -59,6 +59,8 @@ pub struct Capture {
     was_empty: bool,
     /// `None` until the first service ports are set: an earlier registrar's stay captured.
     services: Option<BTreeSet<Element>>,
+    /// Whether what an earlier registrar captured stays captured beside them.
+    keeps_services: bool,
     too_many_services: bool,
     services_failure: Option<String>,
     /// Whether Envoy was seen to take the connections of the unproxied ports since the last tick.
@@ -91,6 +93,7 @@ impl Capture {
             wanted: BTreeSet::new(),
             was_empty: true,
             services: None,
+            keeps_services: false,
             too_many_services: false,
             services_failure: None,
             unproxied_are_confirmed: false,
@@ -202,6 +205,14 @@ impl Capture {
             None => self.compare_all = true,
         }
         self.services = Some(elements);
+        self.compare_all |= std::mem::replace(&mut self.keeps_services, false);
+    }
+
+    /// As [`Self::set_services`], while it is not known whether these are all: what an earlier registrar captured stays so,
+    /// and its lease, which is that of the published ports too, is renewed.
+    pub fn keep_services(&mut self, services: impl IntoIterator<Item = (IpAddr, u16)>) {
+        self.set_services(services);
+        self.keeps_services = true;
     }
 
     /// One service port more at one service address. See [`Self::set_services`].
@@ -335,8 +346,12 @@ impl Capture {
     }
 
     fn apply(&mut self, now: Instant) -> Result<(), NetfilterError> {
-        let wanted =
-            wanted(self.asked, &self.choice, self.has_ports && !self.is_blind(), &self.wanted, self.services.as_ref());
+        let services = match &self.services {
+            None => Part::Keep,
+            Some(services) if self.keeps_services => Part::AtLeast(services),
+            Some(services) => Part::These(services),
+        };
+        let wanted = wanted(self.asked, &self.choice, self.has_ports && !self.is_blind(), &self.wanted, services);
         let socket = match &self.socket {
             Ok(socket) => socket,
             Err(_) if !self.has_services() => return Ok(()),
@@ -438,7 +453,7 @@ fn wanted<'a>(
     choice: &Choice,
     knows_ports: bool,
     ports: &'a BTreeSet<Element>,
-    services: Option<&'a BTreeSet<Element>>,
+    services: Part<'a>,
 ) -> Wanted<'a> {
     if asked == Asked::None {
         return Wanted::NOTHING_EVER;
@@ -448,7 +463,7 @@ fn wanted<'a>(
         Mode::Divert => Part::These(ports),
         Mode::Off | Mode::LeftAlone => Part::These(&NONE),
     };
-    Wanted { ports, services: services.map_or(Part::Keep, Part::These), is_final: false }
+    Wanted { ports, services, is_final: false }
 }
 
 fn services_obstacle(error: &NetfilterError) -> String {

@@ -40,6 +40,8 @@ impl From<Option<Found>> for Known {
 pub(crate) enum Part<'a> {
     /// What an earlier registrar left, if anything: nobody knows yet what is wanted.
     Keep,
+    /// These, and what an earlier registrar left: not all is known yet that is wanted.
+    AtLeast(&'a BTreeSet<Element>),
     These(&'a BTreeSet<Element>),
 }
 
@@ -64,12 +66,12 @@ impl<'a> Wanted<'a> {
     fn named(&self) -> impl Iterator<Item = &'a Element> + use<'a> {
         [self.ports, self.services].into_iter().flat_map(|part| match part {
             Part::Keep => NONE.iter(),
-            Part::These(elements) => elements.iter(),
+            Part::AtLeast(elements) | Part::These(elements) => elements.iter(),
         })
     }
 
     fn adds(&self, element: &Element) -> bool {
-        matches!(self.part(element), Part::These(elements) if elements.contains(element))
+        matches!(self.part(element), Part::AtLeast(elements) | Part::These(elements) if elements.contains(element))
     }
 
     fn removes(&self, element: &Element) -> bool {

@@ -31,7 +31,7 @@ use crate::event::{Event, Order, Query, ShimEvent, XdsEvent};
 use crate::metrics::Numbers;
 use crate::missing_listeners::MissingListeners;
 use crate::pulse::{IDLE_MAX, Pulse};
-use crate::readiness::{DockerState, Missing, Readiness};
+use crate::readiness::{DockerState, Gate, Missing, Readiness};
 use crate::releases::{Releases, Standing};
 use crate::served_services::{Consequences, ServedServices};
 use crate::standby::Standby;
@@ -338,21 +338,42 @@ impl Host {
         for change in &changes.envoy {
             self.hub.apply(resources_of(change, &self.settings));
         }
+        for port in self.releases.ports() {
+            // Whatever else is not known yet: its container stops.
+            self.hub.withdraw(ResourceType::Listener, &names::port_listener(port));
+        }
         changes
     }
 
     fn try_open(&mut self, now: Instant) {
         let missing = self.missing();
-        if self.readiness.try_open(now, missing) {
-            info!(without_shim = missing.shims, without_container = missing.containers, "Envoy is told from now on");
-            self.adopt_ports();
-            self.hub.start_serving();
-            self.cluster.tell_audience();
-            self.standby.start();
-            self.capture.set_ports(self.catalog.captured_ports());
-            self.catalog.caught_ports().for_each(|port| self.capture.add_unproxied(&port));
-            self.capture.set_services(self.services.captured());
+        match self.readiness.try_open(now, missing) {
+            None | Some(Gate::Shut) => {}
+            Some(Gate::Ajar) => {
+                warn!("Docker says nothing: Envoy keeps what it has, and is told only of what is new");
+                self.hub.start_adding();
+                self.standby.start();
+                self.capture.keep_services(self.services.captured());
+            }
+            Some(Gate::Open) => {
+                info!(
+                    without_shim = missing.shims,
+                    without_container = missing.containers,
+                    "Envoy is told from now on"
+                );
+                self.open();
+            }
         }
+    }
+
+    fn open(&mut self) {
+        self.adopt_ports();
+        self.hub.start_serving();
+        self.cluster.tell_audience();
+        self.standby.start();
+        self.capture.set_ports(self.catalog.captured_ports());
+        self.catalog.caught_ports().for_each(|port| self.capture.add_unproxied(&port));
+        self.capture.set_services(self.services.captured());
     }
 
     fn serve(&mut self, consequences: Consequences, now: Instant) {
@@ -363,7 +384,7 @@ impl Host {
             }
         }
         self.hub.apply(consequences.envoy);
-        if !self.readiness.is_serving() {
+        if self.readiness.gate() == Gate::Shut {
             return;
         }
         for (address, port, wanted) in consequences.captured {

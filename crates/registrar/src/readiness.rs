@@ -2,9 +2,9 @@
 //!
 //! A registrar that was started anew knows nothing yet, while Envoy still serves all of it. So nothing is
 //! told to Envoy until every port that Docker publishes has its shim registered again and its container
-//! found, or until [`DEADLINE`] has passed. That time begins with Docker's first listing: while Docker says
-//! nothing no container can be found, and what Envoy has is better than what is known. Where no shim has
-//! registered either there is nothing to lose. Pure: the time is an argument.
+//! found, or until [`DEADLINE`] has passed. That time begins with Docker's first listing. Until Docker is heard,
+//! what Envoy has is better than what is known: after the same time Envoy is told of what is new, and keeps the
+//! rest for as long as Docker says nothing. Pure: the time is an argument.
 
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,17 @@ pub(crate) enum DockerState {
     Listed,
 }
 
+/// What Envoy is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Gate {
+    /// Nothing.
+    Shut,
+    /// What is new. Docker was not heard, so what is not known may be there.
+    Ajar,
+    /// All that is known, and that there is no more.
+    Open,
+}
+
 /// The gate between what is known and what Envoy is told.
 #[derive(Debug)]
 pub(crate) struct Readiness {
@@ -38,7 +49,7 @@ pub(crate) struct Readiness {
     /// Whether that was Docker's first listing.
     was_listed: bool,
     pub(crate) docker: DockerState,
-    serving: bool,
+    gate: Gate,
 }
 
 /// How much of the world is still missing.
@@ -54,35 +65,40 @@ pub(crate) struct Missing {
 
 impl Readiness {
     pub(crate) fn new(started: Instant, docker: DockerState) -> Self {
-        Self { started, since: started, was_listed: false, docker, serving: false }
+        Self { started, since: started, was_listed: false, docker, gate: Gate::Shut }
+    }
+
+    /// What Envoy is told; never less than before.
+    pub(crate) fn gate(&self) -> Gate {
+        self.gate
     }
 
     /// Whether Envoy has been shown the world; never goes back.
     pub(crate) fn is_serving(&self) -> bool {
-        self.serving
+        self.gate == Gate::Open
     }
 
-    /// When the gate opens whatever is missing; `None` once it is open.
+    /// When the gate opens further whatever is missing; `None` where nothing but an event opens it.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        (!self.serving).then(|| self.since + DEADLINE)
+        let furthest = if self.docker == DockerState::Unheard { Gate::Ajar } else { Gate::Open };
+        (self.gate < furthest).then(|| self.since + DEADLINE)
     }
 
-    /// Opens the gate if it may be opened now; true if it was opened by this call.
-    pub(crate) fn try_open(&mut self, now: Instant, missing: Missing) -> bool {
+    /// Opens the gate as far as it may be opened now; yields how far, if this call opened it further.
+    pub(crate) fn try_open(&mut self, now: Instant, missing: Missing) -> Option<Gate> {
         if self.docker == DockerState::Listed && !self.was_listed {
             (self.was_listed, self.since) = (true, now);
         }
-        let nobody_knows = self.docker == DockerState::Unheard && missing.containers > 0;
-        if nobody_knows && now >= self.since + DEADLINE {
-            // To be looked at again then, should nothing happen before.
-            self.since = now;
-            return false;
-        }
-        let complete =
-            self.docker != DockerState::Unheard && missing.shims == 0 && missing.containers == 0 && !missing.cluster;
-        let opens = !self.serving && (complete || now >= self.since + DEADLINE);
-        self.serving |= opens;
-        opens
+        let is_time = now >= self.since + DEADLINE;
+        let is_complete = missing.shims == 0 && missing.containers == 0 && !missing.cluster;
+        let gate = match self.docker {
+            DockerState::Unheard if is_time => Gate::Ajar,
+            DockerState::Absent | DockerState::Listed if is_time || is_complete => Gate::Open,
+            DockerState::Unheard | DockerState::Absent | DockerState::Listed => Gate::Shut,
+        };
+        let opens = gate > self.gate;
+        self.gate = self.gate.max(gate);
+        opens.then_some(gate)
     }
 
     /// What `/readyz` waits for.
@@ -91,7 +107,7 @@ impl Readiness {
         if self.docker == DockerState::Unheard {
             waiting.push("Docker's first listing".to_owned());
         }
-        if !self.serving {
+        if !self.is_serving() {
             waiting.push(format!(
                 "{} published ports without a shim and {} addresses without a container, for at most {} s",
                 missing.shims,
@@ -120,45 +136,57 @@ mod tests {
     #[test]
     fn envoy_is_told_as_soon_as_every_port_is_back_and_only_once() {
         let (mut readiness, now) = unheard();
-        assert!(!readiness.try_open(now, COMPLETE), "nothing is known before Docker was heard");
+        assert_eq!(readiness.try_open(now, COMPLETE), None, "nothing is known before Docker was heard");
         readiness.docker = DockerState::Listed;
-        assert!(!readiness.try_open(now, Missing { shims: 1, containers: 0, cluster: false }));
-        assert!(!readiness.try_open(now, Missing { shims: 0, containers: 1, cluster: false }));
-        assert!(readiness.try_open(now, COMPLETE));
-        assert!(!readiness.try_open(now, COMPLETE));
+        assert_eq!(readiness.try_open(now, Missing { shims: 1, containers: 0, cluster: false }), None);
+        assert_eq!(readiness.try_open(now, Missing { shims: 0, containers: 1, cluster: false }), None);
+        assert_eq!(readiness.try_open(now, COMPLETE), Some(Gate::Open));
+        assert_eq!(readiness.try_open(now, COMPLETE), None);
         assert_eq!(readiness.deadline(), None);
     }
 
     #[test]
     fn envoy_is_told_at_the_deadline_whatever_is_missing() {
         let (mut readiness, now) = unheard();
+        readiness.docker = DockerState::Listed;
         let missing = Missing { shims: 7, containers: 0, cluster: false };
+        assert_eq!(readiness.try_open(now, missing), None);
         let deadline = readiness.deadline().unwrap();
-        assert!(!readiness.try_open(now, missing));
-        assert!(readiness.try_open(deadline, missing));
+        assert_eq!(readiness.try_open(deadline, missing), Some(Gate::Open));
         assert!(readiness.is_serving());
     }
 
     #[test]
-    fn envoy_keeps_what_it_has_while_docker_says_nothing_of_the_containers_of_shims() {
+    fn envoy_is_told_of_what_is_new_alone_for_as_long_as_docker_says_nothing() {
+        for missing in [COMPLETE, Missing { shims: 0, containers: 1, cluster: false }] {
+            let (mut readiness, now) = unheard();
+            assert_eq!(readiness.try_open(readiness.deadline().unwrap(), missing), Some(Gate::Ajar));
+            assert_eq!(readiness.deadline(), None, "nothing but Docker's word opens it further");
+            for turn in 2..10 {
+                assert_eq!(readiness.try_open(now + turn * DEADLINE, missing), None);
+            }
+        }
+    }
+
+    #[test]
+    fn shims_and_containers_are_waited_for_from_dockers_first_word_however_late_that_comes() {
         let (mut readiness, now) = unheard();
         let missing = Missing { shims: 0, containers: 1, cluster: false };
-        for turn in 0..10 {
-            assert!(!readiness.try_open(now + turn * DEADLINE, missing));
-        }
         let listed = now + 10 * DEADLINE;
+        readiness.try_open(listed, missing);
         readiness.docker = DockerState::Listed;
-        assert!(!readiness.try_open(listed, missing), "it may still be found");
+        assert_eq!(readiness.try_open(listed, missing), None, "it may still be found");
         assert_eq!(readiness.deadline(), Some(listed + DEADLINE));
-        assert!(readiness.try_open(listed + DEADLINE, missing));
+        assert_eq!(readiness.try_open(listed + DEADLINE, missing), Some(Gate::Open));
     }
 
     #[test]
     fn it_is_not_ready_while_docker_was_never_heard() {
         let (mut readiness, now) = unheard();
         readiness.try_open(now + DEADLINE, COMPLETE);
-        assert_eq!(readiness.waiting(now, COMPLETE).len(), 1);
+        assert!(readiness.waiting(now, COMPLETE)[0].contains("Docker"));
         readiness.docker = DockerState::Listed;
+        readiness.try_open(now + DEADLINE, COMPLETE);
         assert!(readiness.waiting(now, COMPLETE).is_empty());
     }
 
@@ -167,7 +195,7 @@ mod tests {
         let now = Instant::now();
         let mut readiness = Readiness::new(now, DockerState::Absent);
         let alone = Missing { cluster: true, ..COMPLETE };
-        assert!(readiness.try_open(now + DEADLINE, alone));
+        assert_eq!(readiness.try_open(now + DEADLINE, alone), Some(Gate::Open));
         assert_eq!(readiness.waiting(now + DEADLINE, alone), ["a first word from a seed, for at most 5 s"]);
         assert!(readiness.waiting(now + DEADLINE, COMPLETE).is_empty());
         assert!(readiness.waiting(now + SEED_DEADLINE, alone).is_empty());
@@ -177,7 +205,7 @@ mod tests {
     fn a_host_without_docker_is_ready_at_once() {
         let now = Instant::now();
         let mut readiness = Readiness::new(now, DockerState::Absent);
-        assert!(readiness.try_open(now, COMPLETE));
+        assert_eq!(readiness.try_open(now, COMPLETE), Some(Gate::Open));
         assert!(readiness.waiting(now, COMPLETE).is_empty());
     }
 }

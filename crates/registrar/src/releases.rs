@@ -67,6 +67,11 @@ impl Releases {
         self.waiting.remove(&id);
     }
 
+    /// The ports that shims wait for.
+    pub(crate) fn ports(&self) -> impl Iterator<Item = &PublishedPort> {
+        self.waiting.values().map(|waiting| &waiting.port)
+    }
+
     /// The shims whose port is free now, or as free as it can be made; they no longer wait.
     ///
     /// `standing` is what Envoy has said. `end` ends its sockets, which are all but the shim's own (whose inode it is

@@ -7,7 +7,7 @@ use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, Disc
 
 use crate::ledger::{Told, Verdict};
 use crate::nack;
-use crate::store::{Name, Store};
+use crate::store::{Knowledge, Name, Store};
 use crate::stream::{Response, Services, Stream, Variant};
 use crate::subscription::{MAX_NAME_LENGTH, MAX_SUBSCRIBED_NAMES};
 use crate::{Change, Nack, ResourceCounts, ResourceType, Status, StreamStatus};
@@ -44,27 +44,46 @@ pub enum StreamError {
     NotOpen(StreamId),
 }
 
+/// Which streams are answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Answers {
+    /// Requests are taken in only.
+    #[default]
+    Nobody,
+    /// Those on which what is new can be told without what is not known.
+    Delta,
+    All,
+}
+
 /// Serves any number of Envoys from one store.
 #[derive(Debug, Default)]
 pub struct Hub {
     store: Store,
     streams: BTreeMap<StreamId, Stream>,
-    is_serving: bool,
+    answers: Answers,
     last_nack: Option<Nack>,
     nack_count: u64,
 }
 
 impl Hub {
-    /// A hub without resources that answers nothing yet: see [`Self::start_serving`].
+    /// A hub without resources that answers nothing yet: see [`Self::start_adding`] and [`Self::start_serving`].
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// From now on requests are answered. Before, they are only taken in: a registrar that was started anew
-    /// must not show Envoy a half-rebuilt world.
+    /// From now on Envoys are told what is new. What an Envoy says that it has is neither changed nor removed: its
+    /// resource may be there, and only not be known yet; see also [`Self::withdraw`]. State-of-the-world streams are not answered, because their answers would be complete.
+    pub fn start_adding(&mut self) {
+        self.answers = Answers::Delta;
+    }
+
+    /// From now on all that there is to know is known, and every request is answered. Before, requests are only taken in:
+    /// a registrar that was started anew must not show Envoy a half-rebuilt world.
     pub fn start_serving(&mut self) {
-        self.is_serving = true;
+        self.answers = Answers::All;
+        self.store.complete();
+        self.streams.values_mut().for_each(|stream| stream.release_withheld(&self.store));
     }
 
     /// Adds a stream that an Envoy opened.
@@ -147,10 +166,25 @@ impl Hub {
         }
     }
 
+    /// The resource is gone for sure, whether or not it was known here: no Envoy keeps it until all is known. To be called
+    /// after the resource itself is removed.
+    pub fn withdraw(&mut self, resource_type: ResourceType, name: &str) {
+        if self.store.knowledge == Knowledge::Partial {
+            let name = self.store.note_gone(resource_type, name);
+            self.streams.values_mut().for_each(|stream| stream.touch(&self.store, resource_type, &name));
+        }
+    }
+
     /// The next response for a stream, `None` when it is up to date for now. To be called again and again
     /// whenever the stream can be written to: an Envoy that reads slowly then gets the latest state only.
     pub fn poll_response(&mut self, id: StreamId) -> Option<Response> {
-        let stream = self.streams.get_mut(&id).filter(|_| self.is_serving)?;
+        let answers = self.answers;
+        let is_answered = |stream: &&mut Stream| match answers {
+            Answers::Nobody => false,
+            Answers::Delta => stream.variant == Variant::Delta,
+            Answers::All => true,
+        };
+        let stream = self.streams.get_mut(&id).filter(is_answered)?;
         let (response, clusters) = stream.poll(&self.store)?;
         if stream.services == Services::Only(ResourceType::Cluster) {
             let node_id = stream.node_id.clone();
@@ -190,7 +224,7 @@ impl Hub {
             id: *id,
             node_id: stream.node_id.clone(),
             envoy_version: stream.envoy_version.clone(),
-            in_sync: self.is_serving && stream.is_in_sync(),
+            in_sync: self.answers == Answers::All && stream.is_in_sync(),
         };
         Status {
             streams: self.streams.iter().map(of).collect(),

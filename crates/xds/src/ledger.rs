@@ -31,7 +31,7 @@ impl Told {
         matches!(self, Self::Content(_))
     }
 
-    fn version(&self) -> Option<Version> {
+    pub(crate) fn version(&self) -> Option<Version> {
         match self {
             Self::Content(resource) => Some(resource.version),
             Self::Absent => None,
@@ -115,6 +115,11 @@ impl Ledger {
             (Some(entry), None) => matches!(entry.told, Told::Absent),
             (Some(entry), Some(resource)) => entry.told.version() == Some(resource.version),
         }
+    }
+
+    /// What the client was last told, here or elsewhere.
+    pub(crate) fn told(&self, name: &str) -> Option<&Told> {
+        self.entries.get(name).map(|entry| &entry.told)
     }
 
     /// Whether the client has acknowledged what it was last told.

@@ -1,6 +1,6 @@
 //! The resources that are served, by kind and name. Who has been sent which is in `ledger`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -68,9 +68,22 @@ impl Version {
     }
 }
 
+/// Whether a resource that is not in the store is known not to exist.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Knowledge {
+    /// It may exist, and one that is there may lack something.
+    #[default]
+    Partial,
+    /// It does not exist.
+    Complete,
+}
+
 /// All resources.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
+    pub(crate) knowledge: Knowledge,
+    /// What is known not to exist although not all is known.
+    gone: PerType<BTreeSet<Name>>,
     resources: PerType<BTreeMap<Name, Arc<Resource>>>,
     set_versions: PerType<u64>,
 }
@@ -94,6 +107,24 @@ impl Store {
             self.resources[resource_type].insert(Arc::clone(&name), Arc::new(Resource { version, body }));
         }
         Some(name)
+    }
+
+    /// All is known now.
+    pub(crate) fn complete(&mut self) {
+        self.knowledge = Knowledge::Complete;
+        self.gone = PerType::default();
+    }
+
+    /// The resource is gone, whatever else is not known.
+    pub(crate) fn note_gone(&mut self, resource_type: ResourceType, name: &str) -> Name {
+        let name = Name::from(name);
+        self.gone[resource_type].insert(Name::clone(&name));
+        name
+    }
+
+    /// Whether the resource may exist although it is not here, or may be more than is here.
+    pub(crate) fn may_be_more(&self, resource_type: ResourceType, name: &str) -> bool {
+        self.knowledge == Knowledge::Partial && !self.gone[resource_type].contains(name)
     }
 
     /// Keeps the version of the set up to date without looking at the rest of the set: it is a sum.

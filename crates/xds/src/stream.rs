@@ -150,6 +150,11 @@ impl Stream {
         self.substreams[resource_type].touch(store, name, Why::Changed);
     }
 
+    /// All is known now.
+    pub(crate) fn release_withheld(&mut self, store: &Store) {
+        self.substreams.iter_mut().for_each(|substream| substream.release_withheld(store));
+    }
+
     /// The next response.
     pub(crate) fn poll(&mut self, store: &Store) -> Option<Sent> {
         if self.substreams.iter().any(|substream| substream.ledger.is_full()) {

@@ -64,9 +64,11 @@ pub(crate) struct Substream {
     pub(crate) requested: bool,
     pub(crate) subscription: Subscription,
     pub(crate) ledger: Ledger,
-    /// What is to be sent, by name. A name is in one of the two at most.
+    /// What is to be sent, by name. A name is in one of the three at most.
     pub(crate) upserts: BTreeMap<Name, Why>,
     pub(crate) removals: BTreeMap<Name, Why>,
+    /// What may be to be sent, once all is known.
+    withheld: BTreeMap<Name, Why>,
     /// The client waits for a response even if nothing is in it.
     pub(crate) must_answer: bool,
     /// The version of the complete set that the client says it has from another stream.
@@ -82,6 +84,7 @@ impl Substream {
             ledger: Ledger::default(),
             upserts: BTreeMap::new(),
             removals: BTreeMap::new(),
+            withheld: BTreeMap::new(),
             must_answer: false,
             claimed_set: None,
         }
@@ -99,12 +102,36 @@ impl Substream {
         if why == Why::Changed && self.ledger.is_current(name, wanted) {
             return;
         }
-        let queue = if wanted.is_some() { &mut self.upserts } else { &mut self.removals };
+        let queue = if store.may_be_more(self.resource_type, name) && self.keeps(name, wanted) {
+            &mut self.withheld
+        } else if wanted.is_some() {
+            &mut self.upserts
+        } else {
+            &mut self.removals
+        };
         queue.insert(Name::clone(name), why);
     }
 
+    /// Whether the client keeps what it has, or may have, as long as not all is known: it has it from an earlier life of
+    /// this server, which knew more.
+    fn keeps(&self, name: &str, wanted: Option<&Arc<Resource>>) -> bool {
+        match self.ledger.told(name) {
+            Some(told @ Told::Elsewhere(_)) => wanted.is_none_or(|resource| told.version() != Some(resource.version)),
+            Some(Told::Content(_) | Told::Absent) => false,
+            None => wanted.is_none(),
+        }
+    }
+
+    /// All is known now.
+    pub(crate) fn release_withheld(&mut self, store: &Store) {
+        for (name, why) in std::mem::take(&mut self.withheld) {
+            self.touch(store, &name, why);
+        }
+    }
+
     fn unqueue(&mut self, name: &str) -> Option<Why> {
-        self.upserts.remove(name).or_else(|| self.removals.remove(name))
+        let queues = [&mut self.upserts, &mut self.removals, &mut self.withheld];
+        queues.into_iter().find_map(|queue| queue.remove(name))
     }
 
     /// The client does not have the name any longer, or does not want it.
@@ -130,7 +157,8 @@ impl Substream {
     /// Does what a change of the subscription asks for.
     pub(crate) fn follow(&mut self, store: &Store, interest: Interest) {
         if interest.all_dropped {
-            let known = self.ledger.names().chain(self.upserts.keys()).chain(self.removals.keys());
+            let known =
+                self.ledger.names().chain(self.upserts.keys()).chain(self.removals.keys()).chain(self.withheld.keys());
             let unwanted: Vec<Name> = known.filter(|name| !self.subscription.wants(name)).cloned().collect();
             unwanted.iter().for_each(|name| self.forget(name));
         }
@@ -171,7 +199,8 @@ impl Substream {
     }
 
     pub(crate) fn is_in_sync(&self) -> bool {
-        self.upserts.is_empty() && self.removals.is_empty() && !self.must_answer && self.ledger.is_clean()
+        let queues = [&self.upserts, &self.removals, &self.withheld];
+        queues.into_iter().all(BTreeMap::is_empty) && !self.must_answer && self.ledger.is_clean()
     }
 
     /// Whether an empty response is owed, and nothing else would be one.

@@ -275,6 +275,31 @@ fn what_an_earlier_registrar_captured_stays_until_the_next_one_knows_better() {
 }
 
 #[test]
+fn while_not_all_is_known_what_an_earlier_registrar_captured_stays_and_its_lease_is_renewed() {
+    Namespace::new().within(|| {
+        let mut earlier = capturing(Asked::Divert, both(9500));
+        earlier.set_ports([tcp("0.0.0.0", 8080)]);
+        earlier.tick(Instant::now());
+        drop(earlier);
+        run("nft", "flush set inet envoy-docker-shim lease");
+
+        let mut next = Capture::new(Asked::Divert);
+        next.keep_services([]);
+        let due = next.tick(Instant::now()).expect("the lease has to be renewed");
+        assert_ne!(elements("lease"), "", "renewed");
+        assert!(due <= Instant::now() + capture::LEASE / 2);
+        next.add_service([192, 168, 168, 168].into(), 9501);
+        next.tick(Instant::now());
+        assert_eq!(elements("service4"), "192.168.168.168 . 9500, 192.168.168.168 . 9501");
+        assert_eq!(elements("any4"), "8080");
+        next.set_ports([]);
+        next.set_services(both(9501));
+        next.tick(Instant::now());
+        assert_eq!((elements("any4").as_str(), elements("service4").as_str()), ("", "192.168.168.168 . 9501"));
+    });
+}
+
+#[test]
 fn a_flushed_table_is_noticed_and_mended() {
     for harm in
         ["flush ruleset", "flush set inet envoy-docker-shim service4", "flush chain inet envoy-docker-shim divert"]

@@ -11,5 +11,6 @@ mod envoy;
 mod hub;
 mod lab;
 mod laws;
+mod partial;
 mod sotw;
 mod under_way;
