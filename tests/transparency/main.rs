@@ -16,6 +16,7 @@ mod rules;
 mod script;
 mod seen;
 mod server;
+mod strangers;
 mod suite;
 mod take_out;
 mod verdict;
