@@ -9,6 +9,7 @@ use serde_json::Value;
 
 mod dockerd;
 mod envoy;
+mod firewall;
 mod others;
 mod registrar;
 

@@ -1,26 +1,12 @@
 //! Debian's ufw, as it comes, in the host's own file system.
 
 use lab::http::passed_envoy;
-use lab::{Docker, Host, Lab, on_both_dockers, parts};
+use lab::{Docker, Lab, on_both_dockers};
 
 use crate::user_rules::is_open;
 use crate::{await_diverted, docker_alone, one_setting};
 
 on_both_dockers!(what_ufw_denies_is_closed_and_what_it_allows_is_open);
-
-/// What the package's installation does, without its service; `$1` is where it was unpacked.
-const INSTALL: &str = r"
-set -e
-mount -t overlay -o lowerdir=$1/usr:/usr overlay /usr
-cp -r $1/etc/ufw /etc/
-cp $1/etc/default/ufw /etc/default/
-cp /usr/share/ufw/iptables/*.rules /usr/share/ufw/*.init /usr/share/ufw/ufw.conf /etc/ufw/
-chmod 640 /etc/ufw/*.rules /etc/ufw/*.init
-";
-
-fn install(host: &Host) {
-    host.namespace().run("sh", &["-c", INSTALL, "install", &parts::ufw().display().to_string()]);
-}
 
 fn what_ufw_denies_is_closed_and_what_it_allows_is_open(version: Docker) {
     let lab = Lab::of_this_test();
@@ -28,7 +14,7 @@ fn what_ufw_denies_is_closed_and_what_it_allows_is_open(version: Docker) {
     let client = lab.client("client");
     for host in [&ours, &theirs] {
         host.run_web(&["-p", "8080:80", "-p", "8081:80"]);
-        install(host);
+        host.install_ufw();
         host.namespace().run("/usr/sbin/ufw", &["allow", "8080/tcp"]);
         host.namespace().run("/usr/sbin/ufw", &["--force", "enable"]);
     }

@@ -19,6 +19,7 @@ pub mod docker;
 pub mod envoy;
 pub mod power;
 pub mod registrar;
+mod ufw;
 
 /// The uid of the ordinary user that Envoy runs as on some hosts ("nobody").
 pub const ORDINARY_USER: u32 = 65534;

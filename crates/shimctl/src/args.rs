@@ -13,7 +13,7 @@ const EXAMPLES: &str = "\
 Examples:
   shimctl ports                       every published port of this host, and who serves it
   shimctl envoy                       whether Envoy is connected and took everything
-  sudo shimctl check                  what is broken on this host, and how to mend it
+  sudo shimctl check                  what is broken on this host, and how to fix it
   shimctl explain 8080                how a connection to that port goes now
   shimctl services --instances        every instance of every service of the cluster
   shimctl watch                       what changes in the cluster, as it happens
@@ -83,9 +83,13 @@ pub(crate) enum Command {
         subject: Subject,
     },
 
-    /// Looks for everything that is known to break a set-up, and says how to mend it
+    /// Looks for everything that is known to break a set-up, and says how to fix it
     #[command(long_about = CHECK_HELP)]
-    Check,
+    Check {
+        /// Only these checks, by the names that it prints (such as firewall); all of them unless given
+        #[arg(value_name = "CHECK")]
+        only: Vec<String>,
+    },
 
     /// Has every running shim announce its port again, and waits until the registrar lists them all
     #[command(long_about = RESYNC_HELP)]
@@ -161,10 +165,11 @@ When the registrar goes, it says so on standard error, connects again as soon as
 by then (as JSON, the whole state). It exits with 1 if there is no registrar to begin with.";
 
 const CHECK_HELP: &str = "\
-Looks for everything that is known to break a set-up, and says how to mend it.
+Looks for everything that is known to break a set-up, and says how to fix it.
 
-It asks the registrar, and looks at processes, sockets, dockerd's settings and the kernel's; it changes nothing. It \
-exits with 1 if it finds a problem. Hints are no problems. Run it as root: an ordinary user sees too little.";
+It asks the registrar, and looks at processes, sockets, dockerd's settings and the kernel's, and at the rules that this \
+host's firewall (nftables, iptables, ufw, firewalld) has for INPUT; it changes nothing. It lists each check: ok, hint or \
+PROBLEM. It exits with 1 if it finds a problem; hints are no problems. Run it as root: an ordinary user sees too little.";
 
 const RESYNC_HELP: &str = "\
 Has every running shim announce its port again, and waits until the registrar lists them all.

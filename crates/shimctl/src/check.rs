@@ -1,12 +1,16 @@
-//! `shimctl check`, the doctor: finds each broken set-up by name, and says the mend.
+//! `shimctl check`, the doctor: finds each broken set-up by name, and says the fix.
 //!
-//! `facts` is what is looked at, `gather` has it (with `programs` and `docker_settings`), `judge` decides.
+//! `facts` is what is looked at, `gather` gets it (with `programs` and `docker_settings`), `judge*` decide: they are pure.
 
 mod docker_settings;
 mod facts;
 mod gather;
 mod judge;
+mod judge_cluster;
+mod judge_docker;
 mod judge_envoy;
+mod judge_firewall;
+mod passed;
 mod programs;
 
 use serde::Serialize;
@@ -15,6 +19,8 @@ use crate::args::Output;
 use crate::client::Client;
 use crate::print;
 use crate::table::printable;
+
+pub(crate) use gather::docker_has_firewall;
 
 /// Envoy's program.
 const ENVOY: &str = "envoy";
@@ -30,6 +36,17 @@ struct Report {
     problems: Vec<Finding>,
     /// What works, and could be better or be seen better.
     hints: Vec<Finding>,
+    /// What was looked at and is well.
+    passed: Vec<Passed>,
+}
+
+/// A check that found nothing.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Passed {
+    /// The name of the check.
+    check: &'static str,
+    /// What is so.
+    what: &'static str,
 }
 
 /// One thing that was found.
@@ -39,16 +56,23 @@ struct Finding {
     check: &'static str,
     /// What is so.
     what: String,
-    /// What to do about it.
+    /// What to do about it; `None` where `what` says it.
+    fix: Option<String>,
+    /// The fix, or else the problem, under its old name, for scripts.
     mend: String,
 }
 
-/// Looks at everything, and prints what it found. True where nothing is broken.
+/// Looks at everything, and prints what it found of the checks that are asked for, or of all. True where nothing is
+/// broken.
 ///
 /// # Errors
-/// In words: the outcome can't be printed.
-pub(crate) fn run(client: &Client, output: Output) -> Result<bool, String> {
-    let report = judge::report(&gather::facts(client));
+/// In words: there is no such check, or the outcome can't be printed.
+pub(crate) fn run(client: &Client, only: &[String], output: Output) -> Result<bool, String> {
+    if let Some(unknown) = only.iter().find(|name| !passed::is_a_check(name)) {
+        return Err(format!("there is no check {unknown:?}; there are {}", passed::names()));
+    }
+    let mut report = judge::report(&gather::facts(client));
+    report.keep(only);
     match output {
         Output::Json => print(&serde_json::to_string(&report).map_err(|error| error.to_string())?)?,
         Output::Table => print(&report.in_words())?,
@@ -57,20 +81,29 @@ pub(crate) fn run(client: &Client, output: Output) -> Result<bool, String> {
 }
 
 impl Report {
+    /// Drops what is of other checks; of none where all are wanted.
+    fn keep(&mut self, only: &[String]) {
+        let is_wanted = |check: &str| only.is_empty() || only.iter().any(|name| name == check);
+        self.problems.retain(|finding| is_wanted(finding.check));
+        self.hints.retain(|finding| is_wanted(finding.check));
+        self.passed.retain(|passed| is_wanted(passed.check));
+    }
+
     fn in_words(&self) -> String {
         let lines = |kind: &str, findings: &[Finding]| {
             let line = |finding: &Finding| {
-                let (what, mend) = (printable(&finding.what), printable(&finding.mend));
-                format!("{kind:<9}{}: {what}\n         mend: {mend}\n", finding.check)
+                let fix = finding.fix.as_ref().map(|fix| format!("         fix: {}\n", printable(fix)));
+                format!("{kind:<9}{}: {}\n{}", finding.check, printable(&finding.what), fix.unwrap_or_default())
             };
             findings.iter().map(line).collect::<String>()
         };
+        let passed = self.passed.iter().map(|passed| format!("ok       {}: {}\n", passed.check, passed.what));
         let summary = match self.problems.len() {
             0 => "no problem found\n".to_owned(),
             1 => "1 problem\n".to_owned(),
             count => format!("{count} problems\n"),
         };
-        lines("PROBLEM", &self.problems) + &lines("hint", &self.hints) + &summary
+        passed.collect::<String>() + &lines("hint", &self.hints) + &lines("PROBLEM", &self.problems) + &summary
     }
 }
 
@@ -80,9 +113,9 @@ mod tests {
 
     #[test]
     fn a_finding_is_two_lines_that_nobody_can_fake() {
-        let finding = Finding { check: "envoy", what: "it is\nPROBLEM".to_owned(), mend: "start it".to_owned() };
-        let report = Report { problems: vec![finding], hints: Vec::new() };
-        assert_eq!(report.in_words(), "PROBLEM  envoy: it is\\nPROBLEM\n         mend: start it\n1 problem\n");
+        let report =
+            Report { problems: vec![judge::finding("envoy", "it is\nPROBLEM", "start it")], ..Report::default() };
+        assert_eq!(report.in_words(), "PROBLEM  envoy: it is\\nPROBLEM\n         fix: start it\n1 problem\n");
         assert_eq!(Report::default().in_words(), "no problem found\n");
     }
 }

@@ -1,11 +1,14 @@
 //! `shimctl explain`: in plain sentences, how a connection to a port or a service goes now, and what would change if
-//! Envoy died. Made of the registrar's answers alone.
+//! Envoy died. Made of the registrar's answers, and of what this host's
+//! firewall does with connections from other hosts.
 
 use admin_api::{Envoy, Port, ServedBy, Service};
 use serde::Serialize;
 
 use crate::args::Output;
+use crate::check;
 use crate::client::{Client, ClientError};
+use crate::firewall::{self, Firewall, Interface, Reach};
 use crate::print;
 use crate::show_ports::published;
 use crate::show_services::{ALIVE, address, reason};
@@ -32,11 +35,15 @@ struct Explanation {
     sentences: Vec<String>,
 }
 
-/// What the registrar says.
+/// What the registrar says, and this host's firewall.
 struct Answers {
     ports: Vec<Port>,
     services: Vec<Service>,
     envoy: Envoy,
+    /// Whether Docker's firewall is on.
+    has_firewall: bool,
+    firewall: Firewall,
+    interfaces: Vec<Interface>,
 }
 
 /// Asks the registrar and prints the explanation. False where there is nothing to explain.
@@ -68,6 +75,9 @@ fn ask(client: &Client) -> Result<Answers, ClientError> {
         ports: client.get("/api/v1/ports")?.parse()?,
         services: client.get("/api/v1/services")?.parse()?,
         envoy: client.get("/api/v1/envoy")?.parse()?,
+        has_firewall: check::docker_has_firewall(),
+        firewall: firewall::read(),
+        interfaces: firewall::interfaces(),
     })
 }
 
@@ -106,7 +116,7 @@ impl Explanation {
 }
 
 fn explain(subject: &Subject, answers: &Answers) -> Vec<Explanation> {
-    let ports = answers.ports.iter().filter(|port| subject.is_port(port)).map(|port| of_port(port, &answers.envoy));
+    let ports = answers.ports.iter().filter(|port| subject.is_port(port)).map(|port| of_port(port, answers));
     // A service without a service port is explained by its published ports.
     let services = answers.services.iter().filter(|service| subject.is_service(service));
     let services = services.filter_map(|service| {
@@ -128,11 +138,12 @@ fn name_of(service: &Service) -> (&str, &str) {
     (&service.service_name, &service.environment_name)
 }
 
-fn of_port(port: &Port, envoy: &Envoy) -> Explanation {
+fn of_port(port: &Port, answers: &Answers) -> Explanation {
+    let envoy = &answers.envoy;
     let sentences = [
         Some(whose(port)),
         Some(who_answers(port)),
-        from_elsewhere(port, envoy),
+        closed(port, answers).or_else(|| from_elsewhere(port, envoy)),
         Some(if_envoy_died(port, envoy)),
         port.problem.as_ref().map(|problem| format!("Problem: {problem}.")),
     ];
@@ -201,6 +212,30 @@ fn from_elsewhere(port: &Port, envoy: &Envoy) -> Option<String> {
         }
         _ => "From other hosts Docker's own rules lead straight to the container.".to_owned(),
     })
+}
+
+/// What this host's firewall keeps out, if anything.
+fn closed(port: &Port, answers: &Answers) -> Option<String> {
+    let door = firewall::door_of(port, &answers.envoy, answers.has_firewall)?;
+    let reach = firewall::reach(&door, &answers.firewall, &answers.interfaces);
+    let fix = |cause| firewall::openers(&[(&door, cause)]).join(" && ");
+    match &reach {
+        Reach::Closed(cause) => {
+            Some(format!("Other hosts can't reach it: {} closes it. To allow it: {}.", cause.in_words(), fix(cause)))
+        }
+        Reach::ForSome(cause) => {
+            Some(format!("Only some hosts reach it: {} closes it. To allow all: {}.", cause.in_words(), fix(cause)))
+        }
+        Reach::Unclear(cause) => {
+            Some(format!("Whether other hosts reach it can't be told from the rules of {}.", cause.in_words()))
+        }
+        Reach::Open => {
+            let reason = answers.firewall.unseen.as_ref()?;
+            Some(format!(
+                "Whether this host's firewall lets other hosts reach it can't be told: {reason}; run this as root."
+            ))
+        }
+    }
 }
 
 fn if_envoy_died(port: &Port, envoy: &Envoy) -> String {

@@ -21,6 +21,18 @@ fn envoy(capture: &str, capture_reason: &str) -> Envoy {
     }
 }
 
+/// A registrar that knows nothing, on a host without rules.
+fn quiet() -> Answers {
+    Answers {
+        ports: Vec::new(),
+        services: Vec::new(),
+        envoy: envoy("off", ""),
+        has_firewall: true,
+        firewall: Firewall::default(),
+        interfaces: firewall::usual_interfaces(),
+    }
+}
+
 fn web(served_by: ServedBy) -> Port {
     Port {
         container_name: Some("happy_turing".to_owned()),
@@ -34,7 +46,7 @@ fn web(served_by: ServedBy) -> Port {
 
 /// All that is said of one port.
 fn said(port: Port, envoy: Envoy) -> String {
-    let answers = Answers { ports: vec![port], services: Vec::new(), envoy };
+    let answers = Answers { ports: vec![port], services: Vec::new(), envoy, ..quiet() };
     explain(&Subject::Port(8080), &answers).iter().map(Explanation::in_words).collect()
 }
 
@@ -81,7 +93,7 @@ fn a_port_whose_shim_was_killed_has_nobody_behind_envoy() {
 fn a_service_names_who_gets_requests_and_who_does_not() {
     let instances = vec![instance("a/0123456789ab", "alive"), instance("b/0123456789ab", "unhealthy")];
     let services = vec![service("web", Some(9500), instances), service("web", None, Vec::new())];
-    let answers = Answers { ports: Vec::new(), services, envoy: envoy("off", "") };
+    let answers = Answers { ports: Vec::new(), services, ..quiet() };
     let expected = "\
 service web in the environment test, service port 9500
   A connection to a service address at port 9500 comes to the Envoy of the host that it begins on.
@@ -100,7 +112,7 @@ fn a_service_whose_port_is_anothers_says_whose() {
     let problem = Some("service port 9500 is api's".to_owned());
     let web = Service { problem, ..service("web", Some(9500), vec![instance("a/0123456789ab", "alive")]) };
     let api = service("api", Some(9500), vec![instance("b/0123456789ab", "alive")]);
-    let answers = Answers { ports: Vec::new(), services: vec![web, api], envoy: envoy("off", "") };
+    let answers = Answers { ports: Vec::new(), services: vec![web, api], ..quiet() };
     let said = |name: &str| -> String {
         explain(&Subject::Service(name.to_owned()), &answers).iter().map(Explanation::in_words).collect()
     };
@@ -117,7 +129,7 @@ service web in the environment test, service port 9500
 fn a_service_on_a_host_without_envoy_says_so() {
     let services = vec![service("web", Some(9500), Vec::new())];
     let away = Envoy { connected: false, ..envoy("off", "") };
-    let answers = Answers { ports: Vec::new(), services, envoy: away };
+    let answers = Answers { ports: Vec::new(), services, envoy: away, ..quiet() };
     let said: String = explain(&Subject::Port(9500), &answers).iter().map(Explanation::in_words).collect();
     assert!(
         said.contains("No instance is alive") && said.contains("the registrar passes connections to service ports on"),
@@ -128,7 +140,7 @@ fn a_service_on_a_host_without_envoy_says_so() {
 #[test]
 fn a_service_with_many_instances_names_some() {
     let many = (0..20).map(|number| instance(&format!("h{number}/0123456789ab"), "alive")).collect();
-    let answers = Answers { ports: Vec::new(), services: vec![service("web", Some(1), many)], envoy: envoy("off", "") };
+    let answers = Answers { ports: Vec::new(), services: vec![service("web", Some(1), many)], ..quiet() };
     let said: String = explain(&Subject::Port(1), &answers).iter().map(Explanation::in_words).collect();
     assert!(said.contains("h7/0123456789ab at 10.0.0.1:8000 and 12 more."), "{said}");
 }
@@ -140,4 +152,23 @@ fn a_number_is_a_port_and_all_else_a_service() {
     for bad in ["0", "65536"] {
         assert!(Subject::parse(bad).is_err(), "{bad}");
     }
+}
+
+#[test]
+fn a_port_that_the_firewall_closes_is_not_said_to_be_the_same_from_other_hosts() {
+    let answers = |rules: &str| Answers {
+        ports: vec![web(ServedBy::Envoy)],
+        envoy: envoy("divert", "the firewall is on"),
+        firewall: firewall::of_iptables(&format!("*filter\n{rules}COMMIT\n")),
+        ..quiet()
+    };
+    let said = |rules: &str| -> String {
+        explain(&Subject::Port(8080), &answers(rules)).iter().map(Explanation::in_words).collect()
+    };
+    let closed = said(":INPUT DROP [0:0]\n:ufw-user-input - [0:0]\n");
+    assert!(closed.contains("Other hosts can't reach it: ufw") && closed.contains("ufw allow 8080/tcp"), "{closed}");
+    assert!(!closed.contains("it is the same"), "{closed}");
+    assert!(said(":INPUT DROP [0:0]\n-A INPUT -s 10.0.0.0/8 -j ACCEPT\n").contains("Only some hosts reach it"));
+    assert!(said(":INPUT ACCEPT [0:0]\n-A INPUT -m mark --mark 1 -j DROP\n").contains("can't be told"));
+    assert!(said(":INPUT ACCEPT [0:0]\n").contains("it is the same"));
 }

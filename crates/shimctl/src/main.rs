@@ -2,7 +2,7 @@
 //!
 //! `args` is what can be asked, `client` how it is asked, `show_*` how the answers look. `resync` does something:
 //! `process` finds shims and `reannounced` judges the outcome. Orders such as `leave` and `drain` go over the
-//! registrar's `admin_socket`. `check` is the doctor.
+//! registrar's `admin_socket`. `check` is the doctor, and `firewall` what it makes of this host's rules for packets.
 //!
 //! Exit codes: 0, or 1 for a failure, or 2 (clap's own) for a wrong command line.
 
@@ -12,6 +12,7 @@ mod args;
 mod check;
 mod client;
 mod explain;
+mod firewall;
 mod keygen;
 mod process;
 mod reannounced;
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
         }
         Command::Watch => watch::run(&client, args.output),
         Command::Explain { subject } => explain::run(&client, &subject, args.output),
-        Command::Check => check::run(&client, args.output),
+        Command::Check { only } => check::run(&client, &only, args.output),
         Command::Resync { timeout } => resync::run(&client, timeout, args.output),
         Command::Drain { instance, registrar } => drain(&registrar, &instance),
         Command::Undrain { instance, registrar } => undrain(&registrar, &instance),

@@ -12,6 +12,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// The name of the shim's program, by which it is found.
 const PROGRAM: &str = "envoy-docker-shim";
+/// The program whose place it takes.
+const DOCKER_PROXY: &str = "docker-proxy";
 
 /// What the kernel adds to the program's path when the file was replaced, as an upgrade does.
 const REPLACED: &str = " (deleted)";
@@ -56,10 +58,23 @@ impl ProcessTable {
     /// # Errors
     /// The table itself can't be read. A process that ends meanwhile is none.
     pub(crate) fn shims(&self) -> io::Result<Found> {
+        self.holders(&[PROGRAM])
+    }
+
+    /// As [`Self::shims`], and Docker's own docker-proxy, which takes the same arguments; those alone that can be judged.
+    ///
+    /// # Errors
+    /// As [`Self::shims`].
+    pub(crate) fn proxies(&self) -> io::Result<Vec<ShimProcess>> {
+        Ok(self.holders(&[PROGRAM, DOCKER_PROXY])?.shims)
+    }
+
+    /// The processes of these programs, each of which holds a port.
+    fn holders(&self, programs: &[&str]) -> io::Result<Found> {
         let here = self.network_namespace()?;
         let mut found = Found::default();
         for pid in self.pids()? {
-            match self.shim(pid, &here) {
+            match self.shim(pid, &here, programs) {
                 Ok(Some(shim)) => found.shims.push(shim),
                 Ok(None) => {}
                 Err(reason) => found.unusable.push(format!("process {pid}: {reason}")),
@@ -116,14 +131,14 @@ impl ProcessTable {
         self.0.join(pid.to_string()).join(name)
     }
 
-    fn shim(&self, pid: u32, here: &Path) -> Result<Option<ShimProcess>, String> {
+    fn shim(&self, pid: u32, here: &Path, programs: &[&str]) -> Result<Option<ShimProcess>, String> {
         // A process that has gone, or a kernel's own, has no command line.
         let command_line = fs::read(self.file(pid, "cmdline")).unwrap_or_default();
         let words: Vec<_> = command_line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
         let is_shim = match fs::read_link(self.file(pid, "exe")) {
-            Ok(program) => is_program(&program),
+            Ok(program) => is_one_of(&program, programs),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                let named_so = words.first().is_some_and(|name| is_program(Path::new(name.as_ref())));
+                let named_so = words.first().is_some_and(|name| is_one_of(Path::new(name.as_ref()), programs));
                 return if named_so { Err("may not be looked at: run this as root".to_owned()) } else { Ok(None) };
             }
             Err(_) => false,
@@ -139,8 +154,8 @@ impl ProcessTable {
     }
 }
 
-fn is_program(path: &Path) -> bool {
-    program_name(path) == PROGRAM.as_bytes()
+fn is_one_of(path: &Path, programs: &[&str]) -> bool {
+    programs.iter().any(|program| program_name(path) == program.as_bytes())
 }
 
 /// The name of the program that a process runs.

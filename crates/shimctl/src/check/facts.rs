@@ -1,8 +1,12 @@
 //! What `shimctl check` looks at, before anything is made of it. How it is had: `gather`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use admin_api::{Envoy, Host, Port, Service};
+
+use crate::firewall::{Firewall, Interface};
+use crate::process::ShimProcess;
 
 /// Everything that is judged.
 #[derive(Debug)]
@@ -27,6 +31,14 @@ pub(crate) struct Facts {
     pub kernel: Kernel,
     /// Who listens on gossip's usual port: program and process id. Looked for where the registrar is silent.
     pub gossip_port_holder: Option<(String, u32)>,
+    /// The registrar's sockets for gossip: `udp` or `tcp`, and where.
+    pub gossip_sockets: Vec<(&'static str, SocketAddr)>,
+    /// Shims and docker-proxies, and the port that each holds. Looked for where the registrar is silent.
+    pub proxies: Vec<ShimProcess>,
+    /// This host's rules for packets.
+    pub firewall: Firewall,
+    /// Its network interfaces.
+    pub interfaces: Vec<Interface>,
 }
 
 /// What the registrar says.

@@ -1,7 +1,8 @@
-//! How the facts for `check` are had: from the registrar, the process table, the kernel, and dockerd's files.
-//! Nothing is changed anywhere. What can't be had is left out of the facts.
+//! Gets the facts for `check`: from the registrar, the process table, the kernel, and dockerd's files.
+//! Nothing is changed anywhere. What can't be seen is left out of the facts.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -11,16 +12,16 @@ use std::{env, io, thread};
 
 use admin_api::Envoy;
 
-use super::facts::{Answers, Docker, Facts, File, Found, Kernel, Program, Registrar};
-use super::{docker_settings, programs};
-use crate::admin_socket;
+use super::facts::{Answers, Docker, DockerSettings, Facts, File, Found, Kernel, Program, Registrar};
+use super::{REGISTRAR, docker_settings, programs};
 use crate::client::{Client, ClientError};
 use crate::process::ProcessTable;
+use crate::{admin_socket, firewall};
 
 /// Where everything that runs here talks.
 const FOLDER: &str = "/run/envoy-docker-shim";
 /// The programs that matter.
-const PROGRAMS: [&str; 4] = [DOCKERD, super::DOCKER_PROXY, super::ENVOY, super::REGISTRAR];
+const PROGRAMS: [&str; 4] = [DOCKERD, super::DOCKER_PROXY, super::ENVOY, REGISTRAR];
 const DOCKERD: &str = "dockerd";
 const DOCKER_SOCKET: &str = "/var/run/docker.sock";
 const GOSSIP_PORT: u16 = 7946;
@@ -49,9 +50,30 @@ pub(crate) fn facts(client: &Client) -> Facts {
         xds_socket: file(Path::new(FOLDER).join("xds.sock")),
         kernel: kernel(),
         gossip_port_holder: is_silent.then(|| programs::listener_on(&table, GOSSIP_PORT)).flatten(),
+        gossip_sockets: programs
+            .iter()
+            .filter(|it| it.name == REGISTRAR)
+            .flat_map(|it| gossip(&table, it.pid))
+            .collect(),
+        proxies: if is_silent { table.proxies().unwrap_or_default() } else { Vec::new() },
+        firewall: firewall::read(),
+        interfaces: firewall::interfaces(),
         programs,
         docker,
     }
+}
+
+/// Whether a dockerd runs here with its firewall on.
+pub(crate) fn docker_has_firewall() -> bool {
+    let table = ProcessTable::default();
+    let programs = programs::running(&table, &[DOCKERD]).unwrap_or_default();
+    programs.first().is_some_and(|dockerd| settings(&table, dockerd).iptables)
+}
+
+/// Gossip is the one use that the registrar has for UDP; it speaks TCP on the same port.
+fn gossip(table: &ProcessTable, registrar: u32) -> Vec<(&'static str, SocketAddr)> {
+    let udp = programs::udp_sockets(table, registrar);
+    udp.into_iter().flat_map(|address| [("udp", address), ("tcp", address)]).collect()
 }
 
 fn answers(client: &Client) -> Result<Answers, ClientError> {
@@ -81,14 +103,21 @@ fn file(path: PathBuf) -> File {
     File { path, found }
 }
 
-fn docker(table: &ProcessTable, dockerd: &Program) -> Docker {
+fn settings(table: &ProcessTable, dockerd: &Program) -> DockerSettings {
     let arguments = programs::arguments(table, dockerd.pid);
-    // As dockerd itself sees its files, wherever it lives.
-    let root = table.file(dockerd.pid, "root");
-    let seen = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
-    let config = fs::read_to_string(seen(&docker_settings::config_file(&arguments))).unwrap_or_default();
-    let settings = docker_settings::settings(&arguments, &config);
-    let proxy = settings.userland_proxy_path.as_ref().map(|path| fs::metadata(seen(Path::new(path))));
+    let file = seen_by(table, dockerd, &docker_settings::config_file(&arguments));
+    docker_settings::settings(&arguments, &fs::read_to_string(file).unwrap_or_default())
+}
+
+/// A file as a process sees it, wherever it lives.
+fn seen_by(table: &ProcessTable, program: &Program, path: &Path) -> PathBuf {
+    table.file(program.pid, "root").join(path.strip_prefix("/").unwrap_or(path))
+}
+
+fn docker(table: &ProcessTable, dockerd: &Program) -> Docker {
+    let settings = settings(table, dockerd);
+    let path = settings.userland_proxy_path.as_ref();
+    let proxy = path.map(|path| fs::metadata(seen_by(table, dockerd, Path::new(path))));
     Docker {
         pid: dockerd.pid,
         // Without a path, it looks for docker-proxy in its own places.

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use super::facts::{Descriptors, Program};
 use crate::process::{ProcessTable, program_name};
@@ -40,14 +41,48 @@ pub(crate) fn listener_on(table: &ProcessTable, port: u16) -> Option<(String, u3
     let read = |name: &str| fs::read_to_string(table.0.join("self/net").join(name)).unwrap_or_default();
     let inodes = listening_inodes(&(read("tcp") + &read("tcp6")), port);
     let links: Vec<_> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
-    let holds = |pid: &u32| {
-        let descriptors = fs::read_dir(table.file(*pid, "fd")).into_iter().flatten().flatten();
-        let mut targets = descriptors.filter_map(|descriptor| fs::read_link(descriptor.path()).ok());
-        targets.any(|target| links.iter().any(|link| target == Path::new(link)))
-    };
+    let holds = |pid: &u32| open_files(table, *pid).any(|file| links.iter().any(|link| file == Path::new(link)));
     let pid = table.pids().ok()?.into_iter().find(holds).filter(|_| !links.is_empty())?;
     let exe = fs::read_link(table.file(pid, "exe")).ok()?;
     Some((String::from_utf8_lossy(program_name(&exe)).into_owned(), pid))
+}
+
+/// Where a process receives UDP from anybody.
+pub(crate) fn udp_sockets(table: &ProcessTable, pid: u32) -> Vec<SocketAddr> {
+    let own: Vec<_> = open_files(table, pid).collect();
+    let read = |name: &str| fs::read_to_string(table.0.join("self/net").join(name)).unwrap_or_default();
+    let sockets = unconnected(&(read("udp") + &read("udp6")));
+    let is_own = |inode: &u64| own.iter().any(|file| *file == Path::new(&format!("socket:[{inode}]")));
+    sockets.into_iter().filter(|(_, inode)| is_own(inode)).map(|(address, _)| address).collect()
+}
+
+fn open_files(table: &ProcessTable, pid: u32) -> impl Iterator<Item = PathBuf> {
+    let descriptors = fs::read_dir(table.file(pid, "fd")).into_iter().flatten().flatten();
+    descriptors.filter_map(|descriptor| fs::read_link(descriptor.path()).ok())
+}
+
+/// Addresses and inodes of sockets without a peer, out of `/proc/net/udp` and `udp6` (proc(5)).
+fn unconnected(sockets: &str) -> Vec<(SocketAddr, u64)> {
+    let socket = |line: &str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let peer = fields.get(2)?;
+        let is_alone = peer.bytes().all(|byte| matches!(byte, b'0' | b':'));
+        is_alone.then(|| Some((socket_address(fields.get(1)?)?, fields.get(9)?.parse().ok()?))).flatten()
+    };
+    sockets.lines().filter_map(socket).collect()
+}
+
+/// `0100007F:1F0A`: the address in words of four bytes in this machine's order, and the port.
+fn socket_address(text: &str) -> Option<SocketAddr> {
+    let (address, port) = text.split_once(':')?;
+    let words = address.as_bytes().chunks(8).map(|word| std::str::from_utf8(word).ok());
+    let words: Option<Vec<_>> = words.map(|word| u32::from_str_radix(word?, 16).ok()).collect();
+    let bytes: Vec<_> = words?.into_iter().flat_map(u32::to_ne_bytes).collect();
+    let address = match bytes.len() {
+        4 => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
+        _ => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?),
+    };
+    Some(SocketAddr::new(address, u16::from_str_radix(port, 16).ok()?))
 }
 
 fn descriptors(table: &ProcessTable, pid: u32) -> Option<Descriptors> {
@@ -86,7 +121,7 @@ fn listening_inodes(sockets: &str, port: u16) -> Vec<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::net::{TcpListener, UdpSocket};
 
     use super::*;
 
@@ -126,6 +161,17 @@ mod tests {
         assert_eq!(found.map(|(_, pid)| pid), Some(std::process::id()));
         drop(listener);
         assert_eq!(listener_on(&ProcessTable::default(), port), None);
+    }
+
+    #[test]
+    fn a_process_that_receives_udp_says_where() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let socket = UdpSocket::bind(address).unwrap();
+            let own = socket.local_addr().unwrap();
+            assert!(udp_sockets(&ProcessTable::default(), std::process::id()).contains(&own), "{own}");
+            socket.connect("127.0.0.1:9").or_else(|_| socket.connect("[::1]:9")).unwrap();
+            assert!(!udp_sockets(&ProcessTable::default(), std::process::id()).contains(&own), "{own}");
+        }
     }
 
     #[test]

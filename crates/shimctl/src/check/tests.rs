@@ -1,7 +1,12 @@
-use admin_api::{Envoy, Host, Nack};
+use std::collections::BTreeMap;
 
-use super::super::facts::{Descriptors, DockerSettings, Found, Kernel, Program};
+use admin_api::{Envoy, Host, Nack, ServedBy};
+
+use super::super::DOCKER_PROXY;
+use super::super::facts::{Descriptors, Docker, DockerSettings, Found, Kernel, Program};
 use super::*;
+use crate::firewall::{self, Firewall};
+use crate::process::ShimProcess;
 use crate::show_ports::tests::port;
 
 /// A host on which all is well.
@@ -34,6 +39,10 @@ fn healthy() -> Facts {
             masquerades: Some(true),
         },
         gossip_port_holder: None,
+        gossip_sockets: Vec::new(),
+        proxies: Vec::new(),
+        firewall: Firewall::default(),
+        interfaces: firewall::usual_interfaces(),
     }
 }
 
@@ -99,7 +108,9 @@ fn assert_found(check: &str, words: &[&str], break_it: impl FnOnce(&mut Facts)) 
 
 #[test]
 fn nothing_is_found_on_a_healthy_host() {
-    assert_eq!(report(&healthy()), Report::default());
+    let report = report(&healthy());
+    assert_eq!((report.problems, report.hints), (Vec::new(), Vec::new()));
+    assert!(report.passed.iter().any(|passed| passed.check == "firewall"), "{:?}", report.passed);
 }
 
 #[test]
@@ -203,7 +214,7 @@ fn a_capture_that_does_not_fit_dockers_firewall_is_named() {
         let envoy = &mut answers(facts).envoy;
         (envoy.capture, envoy.capture_reason) = ("off".to_owned(), "off by --capture none".to_owned());
     });
-    assert_found("capture", &["mend: restart dockerd"], |facts| {
+    assert_found("capture", &["fix: restart dockerd"], |facts| {
         answers(facts).envoy.capture_problem = Some("restart dockerd".to_owned());
     });
     let (checks, _) = found(|facts| {
@@ -238,7 +249,7 @@ fn an_envoy_that_is_older_than_those_tested_is_a_hint() {
     let (checks, text) = of("1.37.0");
     assert!(checks.is_empty() && text.contains("Envoy 1.37.0 is older") && text.contains("1.40 or later"), "{text}");
     for new in ["1.40.0", "2.0.0-dev", "unknown"] {
-        assert!(!of(new).1.contains("envoy-version"), "{new}");
+        assert!(!of(new).1.contains("hint     envoy-version"), "{new}");
     }
 }
 
@@ -249,7 +260,7 @@ fn an_envoy_that_is_short_of_file_descriptors_is_a_problem_and_one_with_few_a_hi
     assert_found("envoy-descriptors", &["49152 of its 65536", "LimitNOFILE"], of(49_152, 65_536));
     let (checks, text) = found(of(50, 1024));
     assert!(checks.is_empty() && text.contains("room for some 512 connections"), "{text}");
-    assert!(!found(of(49_151, 65_536)).1.contains("envoy-descriptors"));
+    assert!(found(of(49_151, 65_536)).1.contains("ok       envoy-descriptors"));
 }
 
 #[test]
@@ -306,7 +317,7 @@ fn hosts_say_what_is_wrong_with_them_and_those_that_are_down_are_named() {
         let problem = Some("announces instances at 10.0.0.1: not used from here".to_owned());
         answers(facts).hosts.push(Host { problem, ..host("b", "alive") });
     });
-    assert!(text.contains("host b") && !text.contains("this host"), "{text}");
+    assert!(text.contains("cluster: host b: announces instances at 10.0.0.1"), "{text}");
     let down = |instances| Host { instances, ..host("b", "down") };
     assert_found("cluster", &["host b is down, and 2 of"], |facts| answers(facts).hosts.push(down(2)));
     let (checks, _) = found(|facts| answers(facts).hosts.push(down(0)));
@@ -340,4 +351,90 @@ fn without_a_shim_all_is_well_where_envoy_is_to_serve_such_ports_and_each_that_i
         let port = &mut answers(facts).ports[0];
         (port.served_by, port.problem) = (ServedBy::Docker, Some("off by --capture none".to_owned()));
     });
+}
+
+/// A firewall that denies all but SSH.
+fn denying() -> Firewall {
+    firewall::of_iptables("*filter\n:INPUT DROP [0:0]\n-A INPUT -p tcp --dport 22 -j ACCEPT\nCOMMIT\n")
+}
+
+#[test]
+fn a_firewall_that_closes_published_ports_is_named_with_the_command_that_opens_them() {
+    let words = ["0.0.0.0:80/tcp", "denies by default", "iptables -I INPUT -p tcp --dport 80 -j ACCEPT", "127.0.0.1"];
+    assert_found("firewall", &words, |facts| facts.firewall = denying());
+    let (checks, text) = found(|facts| {
+        facts.firewall = denying();
+        answers(facts).envoy.capture = "off".to_owned();
+        answers(facts).ports[0].host_address = "127.0.0.1".parse().unwrap();
+    });
+    assert!(checks.is_empty(), "{text}");
+    let (checks, text) = found(|facts| {
+        facts.firewall = denying();
+        answers(facts).ports[0].proxy_mode = Some("none".to_owned());
+    });
+    assert!(checks.is_empty(), "Docker's own rules lead to it, past INPUT: {text}");
+}
+
+#[test]
+fn with_dockers_firewall_off_every_port_comes_by_input() {
+    let words = ["0.0.0.0:53/udp", "iptables -I INPUT -p udp --dport 53"];
+    assert_found("firewall", &words, |facts| {
+        facts.firewall = denying();
+        docker(facts).settings.iptables = false;
+        let answers = answers(facts);
+        answers.envoy.capture = "off".to_owned();
+        answers.ports = vec![port("0.0.0.0:53", "udp", Some(9), 1)];
+    });
+}
+
+#[test]
+fn a_firewall_that_closes_gossip_or_service_ports_is_named() {
+    let words = ["registrars can't reach 0.0.0.0:7946/udp", "iptables -I INPUT -p udp --dport 7946"];
+    assert_found("firewall", &words, |facts| {
+        facts.firewall = denying();
+        answers(facts).ports.clear();
+        facts.gossip_sockets = vec![("udp", "0.0.0.0:7946".parse().unwrap())];
+    });
+    let words = ["containers can't reach service ports at 192.168.168.168", "-d 192.168.168.168 -p tcp --dport 15001"];
+    assert_found("firewall", &words, |facts| {
+        facts.firewall = denying();
+        let answers = answers(facts);
+        answers.ports.clear();
+        answers.services.push(crate::show_services::tests::service("web", Some(9500), Vec::new()));
+        answers.envoy.service_addresses.push(admin_api::ServiceAddress {
+            address: "192.168.168.168".parse().unwrap(),
+            served_by: admin_api::ServiceServer::Envoy,
+            problem: None,
+        });
+    });
+}
+
+#[test]
+fn a_firewall_that_lets_some_in_or_can_not_be_read_is_a_hint() {
+    let rules = "*filter\n:INPUT DROP [0:0]\n-A INPUT -s 10.0.0.0/8 -j ACCEPT\nCOMMIT\n";
+    let (checks, text) = found(|facts| facts.firewall = firewall::of_iptables(rules));
+    assert!(checks.is_empty() && text.contains("only some hosts can reach 0.0.0.0:80/tcp"), "{text}");
+    let rules = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -m mark --mark 1 -j DROP\nCOMMIT\n";
+    let (checks, text) = found(|facts| facts.firewall = firewall::of_iptables(rules));
+    assert!(checks.is_empty() && text.contains("can't be told") && text.contains("--mark 1"), "{text}");
+    assert!(!text.contains("ok       firewall"), "{text}");
+    let (checks, text) = found(|facts| facts.firewall.unseen = Some("no nft".to_owned()));
+    assert!(checks.is_empty() && text.contains("can't be told: no nft"), "{text}");
+}
+
+#[test]
+fn before_the_registrar_runs_what_it_will_find_closed_is_a_hint() {
+    let (checks, text) = found(|facts| {
+        facts.registrar = Registrar::Silent("refused".to_owned());
+        facts.firewall = denying();
+        facts.proxies = vec![ShimProcess {
+            pid: 9,
+            start_time: 1,
+            address: "0.0.0.0".parse().unwrap(),
+            port: 8080,
+            protocol: "tcp".to_owned(),
+        }];
+    });
+    assert_eq!(checks, ["registrar"]);
+    assert!(text.contains("can't reach 0.0.0.0:8080/tcp once the registrar runs"), "{text}");
 }
