@@ -1,6 +1,6 @@
 //! `shimctl check` finds each broken set-up by name, and nothing on a host where all is well.
 //!
-//! Each file breaks another part. What is broken is mended again where that is quick, and then nothing is found.
+//! Each file breaks another part. What is broken is fixed again where that is quick, and then nothing is found.
 
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ mod envoy;
 mod firewall;
 mod others;
 mod registrar;
+mod uninstall;
 
 /// A host as a user has it who changed the one setting of dockerd's.
 fn one_setting<'a>(lab: &'a Lab, name: &str, version: Docker) -> HostBuilder<'a> {
