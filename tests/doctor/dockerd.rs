@@ -116,7 +116,24 @@ fn a_dockerd_that_hangs_is_found() {
     let host = one_setting(&lab, "a", Docker::Current).start();
     let dockerd = host.processes_of("dockerd")[0];
     lab::process::send(dockerd, Signal::SIGSTOP).expect("dockerd runs");
-    await_problem(&host, "docker", &["does not answer: /var/run/docker.sock: nothing came in time"]);
+    await_problem(&host, "docker", &["is stopped by a signal", "kill -CONT"]);
     lab::process::send(dockerd, Signal::SIGCONT).expect("dockerd runs");
     await_health(&host);
+}
+
+#[test]
+fn a_dockerd_that_is_down_is_found_and_a_file_that_keeps_it_down() {
+    let lab = Lab::of_this_test();
+    let host = one_setting(&lab, "a", Docker::Current).without_envoy().start();
+    host.end_dockerd(Signal::SIGTERM);
+    await_problem(&host, "docker", &["dockerd does not run", "systemctl start docker"]);
+    fs::create_dir_all(host.path("/etc/docker")).expect("a host's folder can be written");
+    let file = host.path("/etc/docker/daemon.json");
+    fs::write(&file, "{\n  \"debug\": true\n  \"ipv6\": false\n}\n").expect("a host's folder can be written");
+    await_problem(&host, "docker", &["can't start: /etc/docker/daemon.json is not valid", "line 3", "comma"]);
+    fs::remove_file(&file).expect("it is there");
+    host.start_dockerd();
+    fs::write(&file, "{\"debug\": true}").expect("a host's folder can be written");
+    await_problem(&host, "daemon-json", &["changed after dockerd started", "systemctl restart docker"]);
+    fs::remove_file(&file).expect("it is there");
 }

@@ -67,3 +67,22 @@ fn two_services_that_claim_one_port_are_found() {
     }
     await_problem(&host, "service", &["second", "first"]);
 }
+
+#[test]
+fn seeds_collectors_and_instances_that_nobody_answers_for_are_found() {
+    let lab = Lab::of_this_test();
+    let host = |name: &str, arguments: &[&str]| {
+        let all = [&["--insecure-gossip"], arguments].concat();
+        one_setting(&lab, name, Docker::Current).registrar_arguments(&all).without_envoy().start()
+    };
+    let first = host("a", &[]);
+    let seed = first.address().to_string();
+    let lonely = host("b", &["--seed", "10.77.0.99", "--trace-collector", "10.77.0.99:4317"]);
+    await_problem(&lonely, "seed", &["10.77.0.99:7946"]);
+    await_problem(&lonely, "traces", &["10.77.0.99:4317"]);
+    let other = host("c", &["--seed", &seed]);
+    other.run_web(&["-p", "8080:80", "-l", "ServicePort_80=9500"]);
+    other.namespace().run("iptables", &["-A", "INPUT", "-p", "tcp", "--dport", "8080", "-j", "DROP"]);
+    await_problem(&first, "reach", &["on host c", "8080", "shimctl check firewall"]);
+    await_problem(&other, "firewall", &["8080/tcp", "iptables -I INPUT"]);
+}

@@ -26,10 +26,10 @@ fn a_registrar_that_ended_or_hangs_is_found() {
     let lab = Lab::of_this_test();
     let host = one_setting(&lab, "a", Docker::Current).without_envoy().start();
     host.signal_registrar(Signal::SIGSTOP);
-    await_problem(&host, "registrar", &["it runs (process"]);
+    await_problem(&host, "registrar", &["it is stopped by a signal (process", "kill -CONT"]);
     host.signal_registrar(Signal::SIGCONT);
     host.end_registrar(Signal::SIGTERM);
-    await_problem(&host, "registrar", &["it does not run", "systemctl start"]);
+    await_problem(&host, "registrar", &["it does not run", "not installed", "deploy/install"]);
 }
 
 #[test]

@@ -67,10 +67,29 @@ pub struct Port {
     pub served_by: ServedBy,
     /// The shim's process id; null where Docker publishes the port without a shim of ours.
     pub shim_pid: Option<u32>,
+    /// What became of the shim.
+    #[serde(default)]
+    pub shim: Shim,
     /// When the shim last announced the port, in milliseconds of Unix time; null without a shim.
     pub announced_at_ms: Option<u64>,
     /// What is wrong with the port, with the mend where there is one.
     pub problem: Option<String>,
+}
+
+/// What became of a port's shim.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shim {
+    /// It is registered.
+    Registered,
+    /// It was killed, or hangs, while its container runs on: nobody stands behind Envoy.
+    Lost,
+    /// None is registered, and none was since the container started.
+    None,
+    /// A registrar of an older release does not say.
+    #[default]
+    #[serde(other)]
+    Unknown,
 }
 
 /// Who answers new connections to a published port.
@@ -103,8 +122,17 @@ pub struct Envoy {
     pub capture: String,
     /// Why, in a sentence.
     pub capture_reason: String,
-    /// What should be mended about it, if anything.
+    /// What should be fixed about it, if anything.
     pub capture_problem: Option<String>,
+    /// What was asked for by `--capture`: `auto`, `divert` or `none`; empty from a registrar of an older release.
+    #[serde(default)]
+    pub capture_setting: String,
+    /// Why the registrar does not hear Docker, naming the socket; null where it does, or there is no Docker.
+    #[serde(default)]
+    pub docker_problem: Option<String>,
+    /// Where Envoy sends spans, as `HOST:PORT`; null where it sends none.
+    #[serde(default)]
+    pub trace_collector: Option<String>,
     /// Whether Envoy is to serve the ports that Docker publishes without a shim.
     #[serde(default)]
     pub capture_unproxied: bool,
@@ -254,6 +282,7 @@ mod tests {
             proxy_mode: None,
             served_by: ServedBy::Pending,
             shim_pid: Some(17),
+            shim: Shim::Registered,
             announced_at_ms: Some(1),
             problem: None,
         };

@@ -430,6 +430,12 @@ impl Capture {
         status
     }
 
+    /// What was asked for.
+    #[must_use]
+    pub const fn asked(&self) -> Asked {
+        self.asked
+    }
+
     /// Takes the table away, for good: Docker's own path serves from this moment. Nothing of ours is left.
     ///
     /// Connections to service ports that are under way end, where no other table translates addresses either.

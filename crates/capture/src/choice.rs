@@ -19,6 +19,18 @@ pub enum Asked {
     None,
 }
 
+impl Asked {
+    /// `auto`, `divert` or `none`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Divert => "divert",
+            Self::None => "none",
+        }
+    }
+}
+
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {

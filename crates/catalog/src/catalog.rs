@@ -62,6 +62,8 @@ pub struct PortRow {
     pub wanted_in_envoy: bool,
     /// Whether it is meant to do so although no shim ever held the port. See [`Catalog::with_unproxied`].
     pub is_unproxied: bool,
+    /// Whether the port had a shim, and its container runs on without it.
+    pub lost_shim: bool,
     /// All that is wrong, in words for the operator.
     pub problems: Vec<String>,
 }
@@ -528,6 +530,7 @@ impl Catalog {
             registration: Some(claim.registration.clone()),
             wanted_in_envoy: claim.proxied().is_some(),
             is_unproxied: false,
+            lost_shim: false,
             problems: claim.problems(),
         })
     }
@@ -544,6 +547,7 @@ impl Catalog {
             registration: None,
             wanted_in_envoy: false,
             is_unproxied: false,
+            lost_shim: false,
         }
     }
 
@@ -551,6 +555,7 @@ impl Catalog {
         let mut row = self.listed_row(container, port);
         row.wanted_in_envoy = self.shimless.contains(&port.published);
         row.is_unproxied = self.served.get(&port.published).is_some_and(|proxied| !proxied.is_bound);
+        row.lost_shim = self.adopted.contains_key(&port.published) || self.orphans.contains_key(&port.published);
         if self.adopted.contains_key(&port.published) {
             row.problems.push(
                 "its shim was killed before the registrar started, or hangs: Envoy alone has the port; `shimctl resync` \

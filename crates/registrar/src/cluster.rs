@@ -466,8 +466,8 @@ impl Cluster {
         let missing = self.service_addresses.iter().filter(|address| !self.present_addresses.contains(address));
         let in_words = |address: &IpAddr| {
             format!(
-                "this host does not have the service address {address}: set assign-service-address, or \
-                 `ip address add {address} dev lo`"
+                "this host does not have the service address {address}: `ip address add {address} dev lo` gives it now, \
+                 and assign-service-address at each start of the registrar"
             )
         };
         missing.map(in_words).collect()

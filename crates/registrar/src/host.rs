@@ -473,7 +473,9 @@ impl Host {
                 let instances = self.standby.instances(self.services.at(meant), self.services.prefer_local());
                 drop(answer.send(instances));
             }
-            Query::Readiness(answer) => drop(answer.send(self.readiness.waiting(now, self.missing()))),
+            Query::Readiness(answer) => {
+                drop(answer.send(self.readiness.waiting(now, self.missing(), self.docker_problem.as_deref())));
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use admin_api::{Port, ServedBy};
+use admin_api::{Port, ServedBy, Shim};
 use catalog::PortRow;
 use model::{Protocol, ProxyMode};
 use sock_diag::Listener;
@@ -50,6 +50,11 @@ fn port(row: &PortRow, word: &EnvoysWord, report: &PortsReport, listening: &List
         proxy_mode: meaning.map(|meaning| meaning.mode.to_string()),
         served_by,
         shim_pid: registration.map(|registration| registration.shim_pid),
+        shim: match registration {
+            Some(_) => Shim::Registered,
+            None if row.lost_shim => Shim::Lost,
+            None => Shim::None,
+        },
         announced_at_ms: registration.map(|registration| unix_ms(registration.announced_at)),
         problem: (!problems.is_empty()).then(|| problems.join("; ")),
     }
@@ -191,6 +196,7 @@ mod tests {
             registration: Some(registration),
             wanted_in_envoy: protocol == Protocol::Tcp,
             is_unproxied: false,
+            lost_shim: false,
             problems: Vec::new(),
         }
     }
@@ -257,8 +263,9 @@ mod tests {
 
     #[test]
     fn a_port_whose_shim_was_killed_is_envoys_while_it_listens() {
-        let orphan = || PortRow { registration: None, ..row(Protocol::Tcp) };
-        assert_eq!(view(orphan(), EnvoysWord::Accepted, true, 2).served_by, ServedBy::Envoy);
+        let orphan = || PortRow { registration: None, lost_shim: true, ..row(Protocol::Tcp) };
+        let port = view(orphan(), EnvoysWord::Accepted, true, 2);
+        assert_eq!((port.served_by, port.shim), (ServedBy::Envoy, Shim::Lost));
         let deserted = view(orphan(), EnvoysWord::Accepted, true, 0);
         assert_eq!(deserted.served_by, ServedBy::Docker);
         assert!(deserted.problem.unwrap().contains("nobody answers"), "its shim was killed, and Envoy ended");
@@ -268,7 +275,7 @@ mod tests {
     fn a_port_that_never_had_a_shim_is_envoys_while_its_connections_are_caught() {
         let unproxied = || PortRow { registration: None, is_unproxied: true, ..row(Protocol::Tcp) };
         let port = view(unproxied(), EnvoysWord::Caught, true, 0);
-        assert_eq!((port.served_by, port.problem), (ServedBy::Envoy, None));
+        assert_eq!((port.served_by, port.shim, port.problem), (ServedBy::Envoy, Shim::None, None));
         let port = view(unproxied(), EnvoysWord::Accepted, true, 1);
         assert_eq!((port.served_by, port.problem), (ServedBy::Docker, None));
         let port = view(unproxied(), EnvoysWord::Nothing, false, 1);

@@ -101,11 +101,12 @@ impl Readiness {
         opens.then_some(gate)
     }
 
-    /// What `/readyz` waits for.
-    pub(crate) fn waiting(&self, now: Instant, missing: Missing) -> Waiting {
+    /// What `/readyz` waits for. `docker_problem` says why Docker is not heard, naming its socket.
+    pub(crate) fn waiting(&self, now: Instant, missing: Missing, docker_problem: Option<&str>) -> Waiting {
         let mut waiting = Vec::new();
         if self.docker == DockerState::Unheard {
-            waiting.push("Docker's first listing".to_owned());
+            let reason = docker_problem.map(|problem| format!(" ({problem})")).unwrap_or_default();
+            waiting.push(format!("Docker's first listing{reason}"));
         }
         if !self.is_serving() {
             waiting.push(format!(
@@ -184,10 +185,12 @@ mod tests {
     fn it_is_not_ready_while_docker_was_never_heard() {
         let (mut readiness, now) = unheard();
         readiness.try_open(now + DEADLINE, COMPLETE);
-        assert!(readiness.waiting(now, COMPLETE)[0].contains("Docker"));
+        let problem = Some("Docker at unix:///x.sock: no such file");
+        let waiting = readiness.waiting(now, COMPLETE, problem);
+        assert_eq!(waiting[0], "Docker's first listing (Docker at unix:///x.sock: no such file)");
         readiness.docker = DockerState::Listed;
         readiness.try_open(now + DEADLINE, COMPLETE);
-        assert!(readiness.waiting(now, COMPLETE).is_empty());
+        assert!(readiness.waiting(now, COMPLETE, None).is_empty());
     }
 
     #[test]
@@ -196,9 +199,9 @@ mod tests {
         let mut readiness = Readiness::new(now, DockerState::Absent);
         let alone = Missing { cluster: true, ..COMPLETE };
         assert_eq!(readiness.try_open(now + DEADLINE, alone), Some(Gate::Open));
-        assert_eq!(readiness.waiting(now + DEADLINE, alone), ["a first word from a seed, for at most 5 s"]);
-        assert!(readiness.waiting(now + DEADLINE, COMPLETE).is_empty());
-        assert!(readiness.waiting(now + SEED_DEADLINE, alone).is_empty());
+        assert_eq!(readiness.waiting(now + DEADLINE, alone, None), ["a first word from a seed, for at most 5 s"]);
+        assert!(readiness.waiting(now + DEADLINE, COMPLETE, None).is_empty());
+        assert!(readiness.waiting(now + SEED_DEADLINE, alone, None).is_empty());
     }
 
     #[test]
@@ -206,6 +209,6 @@ mod tests {
         let now = Instant::now();
         let mut readiness = Readiness::new(now, DockerState::Absent);
         assert_eq!(readiness.try_open(now, COMPLETE), Some(Gate::Open));
-        assert!(readiness.waiting(now, COMPLETE).is_empty());
+        assert!(readiness.waiting(now, COMPLETE, None).is_empty());
     }
 }

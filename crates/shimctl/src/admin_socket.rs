@@ -14,7 +14,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// The longest answer that is read, in bytes: a status, a few headers, a sentence.
 const ANSWER_MAX_LENGTH: u64 = 64 * 1024;
 
-/// Why an order was not carried out. The texts name the socket, and the mend where there is one.
+/// Why an order was not carried out. The texts name the socket, and the fix where there is one.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AdminError {
     /// Nobody listens there.
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_is_missing_or_dead_names_its_path_and_the_mend() {
+    fn a_socket_that_is_missing_or_dead_names_its_path_and_the_fix() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("admin.sock");
         for _ in ["missing", "dead"] {

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use model::InstanceId;
 
 use crate::admin_socket;
-use crate::explain::Subject;
+use crate::drain::Named;
+use crate::subject::Subject;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -17,11 +17,10 @@ Examples:
   shimctl explain 8080                how a connection to that port goes now
   shimctl services --instances        every instance of every service of the cluster
   shimctl watch                       what changes in the cluster, as it happens
-  shimctl --output json ports | jq -r '.[] | select(.problem) | .problem'
+  shimctl ports --json | jq -r '.[] | select(.problem) | .problem'
   shimctl --address 127.0.0.1:7778 ports
   sudo shimctl resync                 have every shim announce its port again
-  sudo shimctl drain web1/0123456789ab
-                                      send no new requests to an instance
+  sudo shimctl drain shop-web-1       send no new requests to the instance in this container
   sudo shimctl leave                  have Docker's own path serve all ports, and end the registrar
 
 Exit codes: 0; 1 for a failure, with the reason on standard error; 2 for a wrong command line.";
@@ -30,10 +29,14 @@ Exit codes: 0; 1 for a failure, with the reason on standard error; 2 for a wrong
 #[derive(Debug, Parser)]
 #[command(name = "shimctl", version, after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// How to print: for people, or the registrar's own JSON. Orders (drain, undrain, leave) print nothing: the exit
-    /// code says whether they were carried out
-    #[arg(long, value_enum, default_value_t = Output::Table, global = true)]
-    pub output: Output,
+    /// How to print: for people, or the registrar's own JSON. Orders (drain, undrain, leave) say what they did on standard
+    /// error; their exit code says whether they were carried out
+    #[arg(short, long, value_enum, default_value_t = Output::Table, global = true)]
+    output: Output,
+
+    /// The same as --output json
+    #[arg(long, global = true)]
+    json: bool,
 
     /// Where the registrar answers (its --http-listen)
     #[arg(long, value_name = "HOST:PORT", value_parser = address, default_value = admin_api::DEFAULT_HTTP_ADDRESS, global = true)]
@@ -41,6 +44,13 @@ pub(crate) struct Args {
 
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Args {
+    /// How to print.
+    pub(crate) fn output(&self) -> Output {
+        if self.json { Output::Json } else { self.output }
+    }
 }
 
 /// How to print.
@@ -57,13 +67,20 @@ pub(crate) enum Output {
 pub(crate) enum Command {
     /// Lists the published ports: whose they are, who serves them, and what is wrong with them
     #[command(after_help = PORTS_HELP)]
-    Ports,
+    Ports {
+        /// Only these: [ADDRESS:]PORT[/PROTOCOL], or a service's name
+        #[arg(value_name = "PORT|SERVICE", value_parser = Subject::parse)]
+        subject: Option<Subject>,
+    },
 
     /// Tells how the registrar and Envoy get on
     Envoy,
 
     /// Lists the cluster's services, and how many of their instances are alive
     Services {
+        /// Only these: a service's name, or a service port
+        #[arg(value_name = "SERVICE|PORT", value_parser = Subject::parse)]
+        subject: Option<Subject>,
         /// Lists every instance on a line of its own
         #[arg(long)]
         instances: bool,
@@ -78,7 +95,7 @@ pub(crate) enum Command {
 
     /// Says in plain words how a connection to a port or a service goes now, and what would change if Envoy died
     Explain {
-        /// The number of a published port or a service port, or a service's name
+        /// A published port or a service port, as [ADDRESS:]PORT[/PROTOCOL], or a service's name
         #[arg(value_name = "PORT|SERVICE", value_parser = Subject::parse)]
         subject: Subject,
     },
@@ -102,18 +119,20 @@ pub(crate) enum Command {
     /// Takes an instance out of service: new requests go elsewhere, those under way finish
     #[command(long_about = DRAIN_HELP)]
     Drain {
-        /// HOST/12 hexadecimal digits, as `shimctl services --instances` lists it
-        #[arg(value_name = "ID")]
-        instance: InstanceId,
+        /// A container's name or the beginning of its id; for those of other hosts HOST/ID, as `shimctl services
+        /// --instances` lists it
+        #[arg(value_name = "CONTAINER|HOST/ID", value_parser = Named::parse)]
+        instance: Named,
         #[command(flatten)]
         registrar: AdminSocket,
     },
 
     /// Puts an instance that drains back into service
     Undrain {
-        /// HOST/12 hexadecimal digits, as `shimctl services --instances` lists it
-        #[arg(value_name = "ID")]
-        instance: InstanceId,
+        /// A container's name or the beginning of its id; for those of other hosts HOST/ID, as `shimctl services
+        /// --instances` lists it
+        #[arg(value_name = "CONTAINER|HOST/ID", value_parser = Named::parse)]
+        instance: Named,
         #[command(flatten)]
         registrar: AdminSocket,
     },
@@ -123,6 +142,16 @@ pub(crate) enum Command {
     Leave {
         #[command(flatten)]
         registrar: AdminSocket,
+    },
+
+    /// Prints the version of this program
+    Version,
+
+    /// Prints what a shell needs to complete shimctl's command lines
+    #[command(after_help = COMPLETION_HELP)]
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
     },
 
     /// Prints a new key for the hosts of a cluster to share (the registrar's --gossip-key-file)
@@ -156,6 +185,12 @@ SERVED BY says who answers new connections:
 
 The JSON has more fields: container and shim ids, addresses, times.";
 
+const COMPLETION_HELP: &str = "\
+Where shells look for it:
+  shimctl completion bash > /etc/bash_completion.d/shimctl
+  shimctl completion zsh > /usr/local/share/zsh/site-functions/_shimctl
+  shimctl completion fish > /etc/fish/completions/shimctl.fish";
+
 const WATCH_HELP: &str = "\
 Prints changes of services and hosts as they come, until Ctrl-C: a line for each thing that differs, with the time of \
 day in UTC. With --output json, each line is an event of GET /api/v1/watch as an object: event (state, service, \
@@ -185,7 +220,8 @@ under way finish. Its published ports go on working. It lasts until the containe
 restart of the registrar does not end it.
 
 Any host may be asked: one that the instance does not run on passes the order on, and says within 3 s what came of \
-it. `docker stop` does the same by itself, as it begins. Needs root.";
+it. `docker stop` does the same by itself, as it begins. If it is the last instance that is alive, nobody takes its requests. \
+Needs root.";
 
 const LEAVE_HELP: &str = "\
 Takes this host out: Docker's own path serves all ports, and the registrar ends.
@@ -233,7 +269,10 @@ mod tests {
     #[test]
     fn options_may_stand_on_either_side_of_the_command() {
         for line in [["shimctl", "--output", "json", "ports"], ["shimctl", "ports", "--output", "json"]] {
-            assert_eq!(Args::try_parse_from(line).unwrap().output, Output::Json);
+            assert_eq!(Args::try_parse_from(line).unwrap().output(), Output::Json);
+        }
+        for line in [&["shimctl", "ports", "-o", "json"][..], &["shimctl", "--json", "ports", "8080"]] {
+            assert_eq!(Args::try_parse_from(line).unwrap().output(), Output::Json);
         }
     }
 

@@ -12,6 +12,10 @@ mod judge_envoy;
 mod judge_firewall;
 mod passed;
 mod programs;
+mod reachable;
+
+use std::thread;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -26,6 +30,8 @@ pub(crate) use gather::docker_has_firewall;
 const ENVOY: &str = "envoy";
 /// The registrar's program.
 const REGISTRAR: &str = "envoy-docker-registrar";
+/// How long something may be wrong until it counts.
+const PASSES_WITHIN: Duration = Duration::from_secs(2);
 /// Docker's own proxy, whose place the shim takes.
 const DOCKER_PROXY: &str = "docker-proxy";
 
@@ -71,8 +77,17 @@ pub(crate) fn run(client: &Client, only: &[String], output: Output) -> Result<bo
     if let Some(unknown) = only.iter().find(|name| !passed::is_a_check(name)) {
         return Err(format!("there is no check {unknown:?}; there are {}", passed::names()));
     }
-    let mut report = judge::report(&gather::facts(client));
-    report.keep(only);
+    let look = || {
+        let mut report = judge::report(&gather::facts(client));
+        report.keep(only);
+        report
+    };
+    let mut report = look();
+    if !report.problems.is_empty() {
+        // What passes by itself, as after a restart of Docker, is no problem.
+        thread::sleep(PASSES_WITHIN);
+        report = look();
+    }
     match output {
         Output::Json => print(&serde_json::to_string(&report).map_err(|error| error.to_string())?)?,
         Output::Table => print(&report.in_words())?,
@@ -115,7 +130,7 @@ mod tests {
     fn a_finding_is_two_lines_that_nobody_can_fake() {
         let report =
             Report { problems: vec![judge::finding("envoy", "it is\nPROBLEM", "start it")], ..Report::default() };
-        assert_eq!(report.in_words(), "PROBLEM  envoy: it is\\nPROBLEM\n         fix: start it\n1 problem\n");
+        assert_eq!(report.in_words(), "PROBLEM  envoy: it is PROBLEM\n         fix: start it\n1 problem\n");
         assert_eq!(Report::default().in_words(), "no problem found\n");
     }
 }

@@ -17,7 +17,7 @@ const ANSWER_MAX_LENGTH: u64 = 64 * 1024 * 1024;
 /// How much of an unexpected answer is shown, in characters.
 const EXCERPT_MAX_LENGTH: usize = 200;
 
-/// Why a question has no answer. The texts name the address, and the mend where there is one.
+/// Why a question has no answer. The texts name the address, and the fix where there is one.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
     /// There is no connection, or no answer in time.

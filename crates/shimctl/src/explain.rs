@@ -2,7 +2,7 @@
 //! Envoy died. Made of the registrar's answers, and of what this host's
 //! firewall does with connections from other hosts.
 
-use admin_api::{Envoy, Port, ServedBy, Service};
+use admin_api::{Envoy, Port, ServedBy, Service, Shim};
 use serde::Serialize;
 
 use crate::args::Output;
@@ -12,19 +12,11 @@ use crate::firewall::{self, Firewall, Interface, Reach};
 use crate::print;
 use crate::show_ports::published;
 use crate::show_services::{ALIVE, address, reason};
+use crate::subject::Subject;
 use crate::table::printable;
 
 /// How many instances are named.
 const NAMED_MAX: usize = 8;
-
-/// What is explained.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Subject {
-    /// A published port or a service port.
-    Port(u16),
-    /// A service of this name, in whatever environment.
-    Service(String),
-}
 
 /// One port or service, explained.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -54,15 +46,7 @@ pub(crate) fn run(client: &Client, subject: &Subject, output: Output) -> Result<
     let answers = ask(client).map_err(|error| error.to_string())?;
     let explanations = explain(subject, &answers);
     if explanations.is_empty() {
-        return Err(match subject {
-            Subject::Port(port) => format!(
-                "no port {port} is published on this host, and no service has it as service port: see `shimctl ports` \
-                 and `shimctl services`"
-            ),
-            Subject::Service(name) => {
-                format!("no service is called {name:?}: see `shimctl ports` and `shimctl services`")
-            }
-        });
+        return Err(subject.unknown());
     }
     match output {
         Output::Json => print(&serde_json::to_string(&explanations).map_err(|error| error.to_string())?),
@@ -81,33 +65,6 @@ fn ask(client: &Client) -> Result<Answers, ClientError> {
     })
 }
 
-impl Subject {
-    /// A number is a port, all else a service's name.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-            let port = text.parse().ok().filter(|port| *port > 0);
-            return port
-                .map(Self::Port)
-                .ok_or_else(|| "expected a port from 1 to 65535, or a service's name".to_owned());
-        }
-        Ok(Self::Service(text.to_owned()))
-    }
-
-    fn is_port(&self, port: &Port) -> bool {
-        match self {
-            Self::Port(number) => port.host_port == *number,
-            Self::Service(name) => port.service_name.as_deref() == Some(name),
-        }
-    }
-
-    fn is_service(&self, service: &Service) -> bool {
-        match self {
-            Self::Port(number) => service.service_port == Some(*number),
-            Self::Service(name) => service.service_name == *name,
-        }
-    }
-}
-
 impl Explanation {
     fn in_words(&self) -> String {
         let sentences = self.sentences.iter().map(|sentence| format!("  {}\n", printable(sentence)));
@@ -118,7 +75,8 @@ impl Explanation {
 fn explain(subject: &Subject, answers: &Answers) -> Vec<Explanation> {
     let ports = answers.ports.iter().filter(|port| subject.is_port(port)).map(|port| of_port(port, answers));
     // A service without a service port is explained by its published ports.
-    let services = answers.services.iter().filter(|service| subject.is_service(service));
+    let addresses: Vec<_> = answers.envoy.service_addresses.iter().map(|at| at.address).collect();
+    let services = answers.services.iter().filter(|service| subject.is_service(service, &addresses));
     let services = services.filter_map(|service| {
         let port = service.service_port?;
         Some(match holder_of(port, &answers.services).filter(|holder| name_of(holder) != name_of(service)) {
@@ -244,13 +202,12 @@ fn if_envoy_died(port: &Port, envoy: &Envoy) -> String {
             "If Envoy died, the kernel would give new connections to the shim (process {pid}) at once, and it would \
              forward them unseen; those that are open through Envoy would end."
         ),
-        // Without a shim from the beginning, and not since it was killed.
-        (ServedBy::Envoy, None) if envoy.capture_unproxied && port.problem.is_none() => {
+        (ServedBy::Envoy, None) if port.shim != Shim::Lost && envoy.capture_unproxied => {
             "If Envoy died, new connections would be refused for some milliseconds, until Docker's own path has the port."
                 .to_owned()
         }
         (ServedBy::Envoy, None) => {
-            "If Envoy died, nobody would take its place, since the shim is gone: restart the container.".to_owned()
+            "If Envoy died, nobody would take its place, because the shim is gone: restart the container.".to_owned()
         }
         (ServedBy::Pending, _) => "If Envoy died, the shim would go on.".to_owned(),
         (ServedBy::Shim | ServedBy::Docker, _) => "If Envoy died, nothing would change.".to_owned(),

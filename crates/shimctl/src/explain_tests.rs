@@ -13,6 +13,9 @@ fn envoy(capture: &str, capture_reason: &str) -> Envoy {
         capture: capture.to_owned(),
         capture_reason: capture_reason.to_owned(),
         capture_problem: None,
+        capture_setting: "auto".to_owned(),
+        docker_problem: None,
+        trace_collector: None,
         capture_unproxied: false,
         service_addresses: Vec::new(),
         resources: BTreeMap::new(),
@@ -47,7 +50,7 @@ fn web(served_by: ServedBy) -> Port {
 /// All that is said of one port.
 fn said(port: Port, envoy: Envoy) -> String {
     let answers = Answers { ports: vec![port], services: Vec::new(), envoy, ..quiet() };
-    explain(&Subject::Port(8080), &answers).iter().map(Explanation::in_words).collect()
+    explain(&Subject::parse("8080").unwrap(), &answers).iter().map(Explanation::in_words).collect()
 }
 
 #[test]
@@ -85,8 +88,23 @@ fn a_port_that_the_shim_serves_says_why_and_what_is_wrong() {
 
 #[test]
 fn a_port_whose_shim_was_killed_has_nobody_behind_envoy() {
-    let text = said(Port { shim_pid: None, ..web(ServedBy::Envoy) }, envoy("off", "Docker's firewall is off"));
-    assert!(text.contains("nobody would take its place"), "{text}");
+    for capture_unproxied in [false, true] {
+        let killed = Port { shim_pid: None, shim: Shim::Lost, ..web(ServedBy::Envoy) };
+        let text = said(killed, Envoy { capture_unproxied, ..envoy("divert", "Docker's firewall is on") });
+        assert!(text.contains("nobody would take its place"), "{text}");
+    }
+}
+
+#[test]
+fn a_port_that_never_had_a_shim_is_not_said_to_have_lost_it_whatever_else_is_wrong_with_it() {
+    for problem in [None, Some("label ProxyMode: \"grpc\" is no mode".to_owned())] {
+        let bare = Port { shim_pid: None, shim: Shim::None, problem, ..web(ServedBy::Envoy) };
+        let text = said(bare, Envoy { capture_unproxied: true, ..envoy("divert", "Docker's firewall is on") });
+        assert!(
+            text.contains("until Docker's own path has the port") && !text.contains("restart the container"),
+            "{text}"
+        );
+    }
 }
 
 #[test]
@@ -101,7 +119,7 @@ service web in the environment test, service port 9500
   These get nothing new: b/0123456789ab (unhealthy: ask on b).
   If this host's Envoy died, the registrar would pass connections to service ports on until it is back.
 ";
-    for subject in [Subject::Service("web".to_owned()), Subject::Port(9500)] {
+    for subject in [Subject::Service("web".to_owned()), Subject::parse("9500").unwrap()] {
         let said: String = explain(&subject, &answers).iter().map(Explanation::in_words).collect();
         assert_eq!(said, expected);
     }
@@ -130,7 +148,7 @@ fn a_service_on_a_host_without_envoy_says_so() {
     let services = vec![service("web", Some(9500), Vec::new())];
     let away = Envoy { connected: false, ..envoy("off", "") };
     let answers = Answers { ports: Vec::new(), services, envoy: away, ..quiet() };
-    let said: String = explain(&Subject::Port(9500), &answers).iter().map(Explanation::in_words).collect();
+    let said: String = explain(&Subject::parse("9500").unwrap(), &answers).iter().map(Explanation::in_words).collect();
     assert!(
         said.contains("No instance is alive") && said.contains("the registrar passes connections to service ports on"),
         "{said}"
@@ -141,17 +159,8 @@ fn a_service_on_a_host_without_envoy_says_so() {
 fn a_service_with_many_instances_names_some() {
     let many = (0..20).map(|number| instance(&format!("h{number}/0123456789ab"), "alive")).collect();
     let answers = Answers { ports: Vec::new(), services: vec![service("web", Some(1), many)], ..quiet() };
-    let said: String = explain(&Subject::Port(1), &answers).iter().map(Explanation::in_words).collect();
+    let said: String = explain(&Subject::parse("1").unwrap(), &answers).iter().map(Explanation::in_words).collect();
     assert!(said.contains("h7/0123456789ab at 10.0.0.1:8000 and 12 more."), "{said}");
-}
-
-#[test]
-fn a_number_is_a_port_and_all_else_a_service() {
-    assert_eq!(Subject::parse("8080"), Ok(Subject::Port(8080)));
-    assert_eq!(Subject::parse("web"), Ok(Subject::Service("web".to_owned())));
-    for bad in ["0", "65536"] {
-        assert!(Subject::parse(bad).is_err(), "{bad}");
-    }
 }
 
 #[test]
@@ -163,7 +172,7 @@ fn a_port_that_the_firewall_closes_is_not_said_to_be_the_same_from_other_hosts()
         ..quiet()
     };
     let said = |rules: &str| -> String {
-        explain(&Subject::Port(8080), &answers(rules)).iter().map(Explanation::in_words).collect()
+        explain(&Subject::parse("8080").unwrap(), &answers(rules)).iter().map(Explanation::in_words).collect()
     };
     let closed = said(":INPUT DROP [0:0]\n:ufw-user-input - [0:0]\n");
     assert!(closed.contains("Other hosts can't reach it: ufw") && closed.contains("ufw allow 8080/tcp"), "{closed}");

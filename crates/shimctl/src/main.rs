@@ -11,9 +11,11 @@ mod age;
 mod args;
 mod check;
 mod client;
+mod drain;
 mod explain;
 mod firewall;
 mod keygen;
+mod ports;
 mod process;
 mod reannounced;
 mod resync;
@@ -23,42 +25,42 @@ mod show_hosts;
 mod show_ports;
 mod show_services;
 mod sse;
+mod subject;
 mod table;
 mod watch;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
-use model::InstanceId;
+use admin_api::{Envoy, Service};
+use clap::{CommandFactory, Parser};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use age::now_ms;
 use args::{AdminSocket, Args, Command, Output};
 use client::{Client, ClientError};
+use subject::Subject;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let client = Client::new(args.address);
+    let (output, client) = (args.output(), Client::new(args.address));
     let succeeded = match args.command {
-        Command::Ports => show(&client, "/api/v1/ports", args.output, |ports: &Vec<_>| show_ports::table_of(ports)),
-        Command::Envoy => show(&client, "/api/v1/envoy", args.output, |envoy| show_envoy::text(envoy, now_ms())),
-        Command::Services { instances: false } => {
-            show(&client, "/api/v1/services", args.output, |services: &Vec<_>| show_services::table_of(services))
-        }
-        Command::Services { instances: true } => show(&client, "/api/v1/services", args.output, |services: &Vec<_>| {
-            show_services::table_of_instances(services, now_ms())
-        }),
+        Command::Ports { subject } => ports::run(&client, subject.as_ref(), output),
+        Command::Envoy => show(&client, "/api/v1/envoy", output, |envoy| show_envoy::text(envoy, now_ms())),
+        Command::Services { subject, instances } => services(&client, subject.as_ref(), instances, output),
         Command::Hosts => {
-            show(&client, "/api/v1/hosts", args.output, |hosts: &Vec<_>| show_hosts::table_of(hosts, now_ms()))
+            show(&client, "/api/v1/hosts", output, |hosts: &Vec<_>| show_hosts::table_of(hosts, now_ms()))
         }
-        Command::Watch => watch::run(&client, args.output),
-        Command::Explain { subject } => explain::run(&client, &subject, args.output),
-        Command::Check { only } => check::run(&client, &only, args.output),
-        Command::Resync { timeout } => resync::run(&client, timeout, args.output),
-        Command::Drain { instance, registrar } => drain(&registrar, &instance),
-        Command::Undrain { instance, registrar } => undrain(&registrar, &instance),
+        Command::Watch => watch::run(&client, output),
+        Command::Explain { subject } => explain::run(&client, &subject, output),
+        Command::Check { only } => check::run(&client, &only, output),
+        Command::Resync { timeout } => resync::run(&client, timeout, output),
+        Command::Drain { instance, registrar } => drain::drain(&client, &registrar, &instance),
+        Command::Undrain { instance, registrar } => drain::undrain(&client, &registrar, &instance),
         Command::Leave { registrar } => leave(&registrar),
+        Command::Version => print(concat!("shimctl ", env!("CARGO_PKG_VERSION"))),
+        Command::Completion { shell } => print(&completion(shell)),
         Command::Keygen => keygen(),
     };
     match succeeded {
@@ -86,21 +88,49 @@ fn show<T: DeserializeOwned>(
     print(&text)
 }
 
-/// Takes an instance out of service.
-fn drain(registrar: &AdminSocket, instance: &InstanceId) -> Result<bool, String> {
-    registrar.order("POST", &format!("/api/v1/instances/{instance}/drain"))?;
-    complain(&format!(
-        "{instance} drains: new requests to its service ports go elsewhere, those under way finish. It lasts until the \
-         container stops, or shimctl undrain {instance}"
-    ));
-    Ok(true)
+/// Prints the services, or of them those that are meant.
+fn services(client: &Client, subject: Option<&Subject>, instances: bool, output: Output) -> Result<bool, String> {
+    let in_words = |services: &[Service]| {
+        if instances {
+            show_services::table_of_instances(services, now_ms())
+        } else {
+            show_services::table_of(services)
+        }
+    };
+    let Some(subject) = subject else {
+        return show(client, "/api/v1/services", output, |services: &Vec<_>| in_words(services));
+    };
+    let envoy: Envoy = ask(client, "/api/v1/envoy")?;
+    let addresses: Vec<_> = envoy.service_addresses.iter().map(|at| at.address).collect();
+    let mut services: Vec<Service> = ask(client, "/api/v1/services")?;
+    services.retain(|service| subject.is_service(service, &addresses));
+    show_some(&services, subject, output, in_words)
 }
 
-/// Takes [`drain`] back.
-fn undrain(registrar: &AdminSocket, instance: &InstanceId) -> Result<bool, String> {
-    registrar.order("DELETE", &format!("/api/v1/instances/{instance}/drain"))?;
-    complain(&format!("{instance} is in service again, as far as it is healthy"));
-    Ok(true)
+/// Prints a part of what the registrar lists. Nothing at all is an error.
+fn show_some<T: Serialize>(
+    rows: &[T],
+    subject: &Subject,
+    output: Output,
+    in_words: impl FnOnce(&[T]) -> String,
+) -> Result<bool, String> {
+    match output {
+        _ if rows.is_empty() => Err(subject.unknown()),
+        Output::Json => print(&serde_json::to_string(rows).map_err(|error| error.to_string())?),
+        Output::Table => print(&in_words(rows)),
+    }
+}
+
+/// The answer to `path` as a value.
+fn ask<T: DeserializeOwned>(client: &Client, path: &str) -> Result<T, String> {
+    client.get(path).and_then(|answer| answer.parse()).map_err(|error| error.to_string())
+}
+
+/// What this shell needs to complete command lines.
+fn completion(shell: clap_complete::Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "shimctl", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
 }
 
 /// Has the registrar take back what outlives it, and end.

@@ -7,6 +7,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -17,6 +18,9 @@ const DOCKER_PROXY: &str = "docker-proxy";
 
 /// What the kernel adds to the program's path when the file was replaced, as an upgrade does.
 const REPLACED: &str = " (deleted)";
+
+/// The kernel's clock ticks as `/proc` counts them, on every machine that Linux runs on today (`USER_HZ`).
+const TICKS_PER_SECOND: u64 = 100;
 
 /// A running shim.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,6 +128,23 @@ impl ProcessTable {
             Err(rustix::io::Errno::SRCH) => Ok(()),
             other => Ok(other?),
         }
+    }
+
+    /// When a process started; `None` where that can't be read.
+    pub(crate) fn started(&self, pid: u32) -> Option<SystemTime> {
+        let stat = Stat::parse(&fs::read_to_string(self.file(pid, "stat")).ok()?)?;
+        let uptime: f64 = fs::read_to_string(self.0.join("uptime")).ok()?.split_whitespace().next()?.parse().ok()?;
+        let system_start = SystemTime::now().checked_sub(Duration::try_from_secs_f64(uptime).ok()?)?;
+        system_start.checked_add(Duration::from_millis(stat.start_time.checked_mul(1000 / TICKS_PER_SECOND)?))
+    }
+
+    /// Whether a running shim is a child of this process.
+    pub(crate) fn has_started_shim(&self, parent: u32) -> bool {
+        let shims = self.shims().map(|found| found.shims).unwrap_or_default();
+        shims.iter().any(|shim| {
+            let status = fs::read_to_string(self.file(shim.pid, "status")).unwrap_or_default();
+            status.lines().any(|line| line.strip_prefix("PPid:").is_some_and(|id| id.trim() == parent.to_string()))
+        })
     }
 
     /// A file of a process.

@@ -109,9 +109,9 @@ impl Report {
             complain(&format!("failed: {reason}"));
         }
         for Missing { published, pid, state, reason } in &self.missing {
-            let mend =
+            let fix =
                 if state.starts_with("stopped") { format!("; kill -CONT {pid} lets it go on") } else { String::new() };
-            complain(&format!("missing: {published}, process {pid}, {state}: the registrar {reason}{mend}"));
+            complain(&format!("missing: {published}, process {pid}, {state}: the registrar {reason}{fix}"));
         }
         print(&self.summary())
     }

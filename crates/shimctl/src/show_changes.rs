@@ -152,7 +152,7 @@ mod tests {
         let expected = [
             "web (test) at 9500: instance a/000000000001 is gone, which was draining",
             "web (test) at 9500: instance b/000000000002 is now at 10.0.0.1:8001",
-            "web (test) at 9500: problem: port 9500 is\\nclaimed",
+            "web (test) at 9500: problem: port 9500 is claimed",
         ];
         assert_eq!(lines, expected);
         let key = ServiceKey::of(&service("web", Some(9500), Vec::new()));

@@ -5,7 +5,7 @@ use admin_api::{Envoy, Nack, ServiceAddress, ServiceServer};
 use crate::age::ago;
 use crate::table::printable;
 
-/// What `envoy` says at `now_ms`, one fact a line, and the mend where something is wrong.
+/// What `envoy` says at `now_ms`, one fact a line, and the fix where something is wrong.
 pub(crate) fn text(envoy: &Envoy, now_ms: u64) -> String {
     let facts = [
         ("Envoy", connection(envoy)),
@@ -90,6 +90,9 @@ mod tests {
             capture: "off".to_owned(),
             capture_reason: "Docker's firewall is off".to_owned(),
             capture_problem: None,
+            capture_setting: "auto".to_owned(),
+            docker_problem: None,
+            trace_collector: None,
             capture_unproxied: false,
             service_addresses: Vec::new(),
             resources: [("listeners", 3), ("clusters", 2)].map(|(kind, count)| (kind.to_owned(), count)).into(),
@@ -143,7 +146,7 @@ Rejected   nothing
         assert!(
             text.contains(
                 "2 times since the registrar started; the last 3 min ago, of listeners port/0.0.0.0/80: \
-                 cannot bind '0.0.0.0:80':\\nPermission denied\n"
+                 cannot bind '0.0.0.0:80': Permission denied\n"
             ),
             "{text}"
         );

@@ -53,6 +53,8 @@ const fn served_by(served_by: ServedBy) -> &'static str {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use admin_api::Shim;
+
     use super::*;
 
     /// A port at `published`, announced by the shim `pid` at `announced_at_ms`.
@@ -71,6 +73,7 @@ pub(crate) mod tests {
             proxy_mode: None,
             served_by: ServedBy::Pending,
             shim_pid: pid,
+            shim: if pid.is_some() { Shim::Registered } else { Shim::None },
             announced_at_ms: Some(announced_at_ms),
             problem: None,
         }
@@ -97,7 +100,7 @@ pub(crate) mod tests {
         let ports = [web("[::]:8080"), web("0.0.0.0:8080"), port("[fd00::1]:9000", "tcp", Some(3), 0), dns];
         let expected = "\
 PUBLISHED           CONTAINER        SERVICE  ENVIRONMENT  MODE  SERVED BY  PROBLEM
-127.0.0.1:53/udp    172.17.0.2:80    dns      -            auto  shim       label ProxyMode: \"grpc\"\\ntreated as auto
+127.0.0.1:53/udp    172.17.0.2:80    dns      -            auto  shim       label ProxyMode: \"grpc\" treated as auto
 0.0.0.0:8080/tcp    happy_turing:80  web      test         http  envoy      -
 [::]:8080/tcp       happy_turing:80  web      test         http  envoy      -
 [fd00::1]:9000/tcp  172.17.0.2:80    -        -            -     pending    -

@@ -28,7 +28,7 @@ fn line(cells: &[String], widths: &[usize]) -> String {
     line
 }
 
-/// `text` on one line: whatever would move the cursor or colour the screen is spelled out.
+/// `text` on one line: line ends become blanks, and all else that would move the cursor or colour the screen is spelled out.
 pub(crate) fn printable(text: impl AsRef<str>) -> String {
     let text = text.as_ref();
     if text.is_empty() {
@@ -36,7 +36,10 @@ pub(crate) fn printable(text: impl AsRef<str>) -> String {
     }
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() || reorders(c) {
+        if matches!(c, '\n' | '\r' | '\t') {
+            // Envoy's complaints have several lines.
+            out.push(' ');
+        } else if c.is_control() || reorders(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);
@@ -73,6 +76,6 @@ mod tests {
 
     #[test]
     fn a_cell_can_neither_break_its_line_nor_drive_the_terminal() {
-        assert_eq!(printable("a\nb\u{1b}[31m\u{9b}\u{202e}"), "a\\nb\\u{1b}[31m\\u{9b}\\u{202e}");
+        assert_eq!(printable("a\nb\u{1b}[31m\u{9b}\u{202e}"), "a b\\u{1b}[31m\\u{9b}\\u{202e}");
     }
 }

@@ -78,7 +78,7 @@ fn ports_are_a_table_or_the_answer_as_it_came() {
 }
 
 #[test]
-fn nobody_there_is_told_with_the_address_and_the_mend() {
+fn nobody_there_is_told_with_the_address_and_the_fix() {
     // Bound and dropped, so nobody listens there.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let text = complaint(address);
@@ -220,10 +220,10 @@ fn an_instance_is_drained_by_its_id_and_a_wrong_one_is_a_wrong_command_line() {
     assert!(asked[0].starts_with("POST /api/v1/instances/web1.example/0123456789ab/drain HTTP/1.1"), "{asked:?}");
     assert!(asked[1].starts_with("DELETE /api/v1/instances/web1.example/ffffffffffff/drain HTTP/1.1"), "{asked:?}");
 
-    for wrong in ["web", "a/12", "a b/0123456789ab", "a/0123456789ab\r\nX: y"] {
+    for wrong in ["a b", "a/12", "a b/0123456789ab", "a/0123456789ab\r\nX: y"] {
         let output = run(&["drain", wrong]);
         assert_eq!(output.status.code(), Some(2), "{output:?}");
-        assert!(String::from_utf8_lossy(&output.stderr).contains("as listed by `shimctl services`"), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("as listed by `shimctl services"), "{output:?}");
     }
 }
 
@@ -272,4 +272,35 @@ fn check_asks_a_registrar_that_is_not_ready_for_what_it_waits_and_fails() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let json = String::from_utf8(output.stdout).unwrap();
     assert!(json.contains("waits for Docker's first listing") && json.contains(r#""hints":["#), "{json}");
+}
+
+#[test]
+fn ports_can_be_filtered_in_words_and_as_json_and_a_registrar_that_starts_is_named() {
+    let address = registrar();
+    let output = shimctl(address, &["ports", "8080", "--json"]);
+    assert!(output.status.success() && output.stdout.starts_with(br#"[{"host_address":"::""#), "{output:?}");
+    let complaint = String::from_utf8(output.stderr).unwrap();
+    assert!(complaint.contains("still starting") && complaint.contains("Docker's first listing"), "{complaint}");
+    let output = shimctl(answering("200 OK", PORTS), &["ports", "[::1]:8080/tcp"]);
+    assert!(String::from_utf8(output.stdout).unwrap().contains("[::]:8080/tcp"));
+    let output = shimctl(answering("200 OK", PORTS), &["ports", "8080/udp"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+}
+
+#[test]
+fn an_instance_is_not_drained_by_a_name_that_nobody_has() {
+    let output = shimctl(registrar(), &["drain", "shop-web-1"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no instance is called shop-web-1"), "{output:?}");
+}
+
+#[test]
+fn shells_are_told_how_to_complete_command_lines() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_shimctl")).args(["completion", shell]).output().unwrap();
+        let script = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && script.contains("shimctl") && script.contains("explain"), "{script}");
+    }
+    let version = Command::new(env!("CARGO_BIN_EXE_shimctl")).arg("version").output().unwrap();
+    assert!(version.stdout.starts_with(b"shimctl "), "{version:?}");
 }

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use xds::ResourceType;
+use xds::resources::Tracing;
 
 use super::{Host, unix_ms};
 
@@ -25,6 +26,9 @@ impl Host {
             capture: capture.mode.as_str().to_owned(),
             capture_reason: capture.reason,
             capture_problem: capture.problem,
+            capture_setting: self.capture.asked().as_str().to_owned(),
+            docker_problem: self.docker_problem.clone(),
+            trace_collector: self.settings.tracing.as_ref().map(collector),
             capture_unproxied: self.catalog.serves_unproxied(),
             service_addresses: self.standby.report(),
             resources: resources.map(|(name, count)| (name.to_owned(), count)).into(),
@@ -32,6 +36,12 @@ impl Host {
             last_nack: status.last_nack.as_ref().map(nack),
         }
     }
+}
+
+/// As people write it, with brackets where it is IPv6.
+fn collector(tracing: &Tracing) -> String {
+    let (host, port) = (&tracing.collector_host, tracing.collector_port);
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 fn nack(nack: &xds::Nack) -> admin_api::Nack {

@@ -14,8 +14,17 @@ pub(crate) fn config_file(arguments: &[String]) -> PathBuf {
     flag(arguments, "config-file").map_or_else(|| Path::new(DEFAULT_CONFIG_FILE).to_owned(), PathBuf::from)
 }
 
+/// Why dockerd does not start with a configuration file of this text.
+pub(crate) fn problem(config_file: &str) -> Option<String> {
+    match serde_json::from_str::<Value>(config_file) {
+        Ok(Value::Object(_)) => None,
+        Ok(_) => Some("it is no object in braces".to_owned()),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
 /// The settings that follow from its arguments and its configuration file's text, `{}` where there is none.
-/// A file that is no JSON says nothing: dockerd would not have started with it.
+/// A file that is no JSON says nothing: see [`problem`].
 pub(crate) fn settings(arguments: &[String], config_file: &str) -> DockerSettings {
     let file: Value = serde_json::from_str(config_file).unwrap_or_default();
     let is_on = |name: &str| match flag(arguments, name) {
@@ -73,6 +82,16 @@ mod tests {
         assert_eq!(of(&flags, "{}"), expected);
         let file = format!(r#"{{"userland-proxy":false,"userland-proxy-path":"{path}","iptables":false}}"#);
         assert_eq!(of("dockerd -H fd://", &file), expected);
+    }
+
+    #[test]
+    fn a_file_that_dockerd_does_not_start_with_is_named_with_the_place() {
+        assert_eq!(problem(r#"{"debug": true}"#), None);
+        let missing_comma = "{\n  \"debug\": true\n  \"ipv6\": true\n}";
+        let problem_of = |text| problem(text).unwrap();
+        assert!(problem_of(missing_comma).contains("line 3"), "{}", problem_of(missing_comma));
+        assert!(problem(missing_comma).unwrap().contains("expected `,`"));
+        assert!(problem("[]").is_some() && problem("").is_some());
     }
 
     #[test]

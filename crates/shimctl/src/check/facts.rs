@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use admin_api::gossip::Gossip;
 use admin_api::{Envoy, Host, Port, Service};
 
 use crate::firewall::{Firewall, Interface};
@@ -31,8 +32,18 @@ pub(crate) struct Facts {
     pub kernel: Kernel,
     /// Who listens on gossip's usual port: program and process id. Looked for where the registrar is silent.
     pub gossip_port_holder: Option<(String, u32)>,
-    /// The registrar's sockets for gossip: `udp` or `tcp`, and where.
-    pub gossip_sockets: Vec<(&'static str, SocketAddr)>,
+    /// dockerd's configuration file.
+    pub docker_config: ConfigFile,
+    /// Whether Docker's socket is there, as where Docker is installed.
+    pub has_docker_socket: bool,
+    /// Those of our programs and Envoy that are not installed where units look for them.
+    pub not_installed: Vec<&'static str>,
+    /// Shims that were stopped by a signal, in words.
+    pub stopped_shims: Vec<String>,
+    /// Why the trace collector can't be reached; `None` where it can, or there is none.
+    pub collector_silence: Option<String>,
+    /// Instances on other hosts that can't be reached from here.
+    pub unreachable: Vec<Unreachable>,
     /// Shims and docker-proxies, and the port that each holds. Looked for where the registrar is silent.
     pub proxies: Vec<ShimProcess>,
     /// This host's rules for packets.
@@ -50,6 +61,16 @@ pub(crate) enum Registrar {
     Answers(Box<Answers>),
 }
 
+impl Registrar {
+    /// Its answers, if it answers.
+    pub(crate) fn answers(&self) -> Option<&Answers> {
+        match self {
+            Self::Answers(answers) => Some(answers),
+            Self::Silent(_) => None,
+        }
+    }
+}
+
 /// The registrar's answers.
 #[derive(Debug)]
 pub(crate) struct Answers {
@@ -63,6 +84,32 @@ pub(crate) struct Answers {
     pub hosts: Vec<Host>,
     /// `/api/v1/envoy`.
     pub envoy: Envoy,
+    /// `/api/v1/gossip`; `None` from a registrar of an older release.
+    pub gossip: Option<Gossip>,
+}
+
+/// An instance that Envoy is to use and this host can't reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unreachable {
+    /// The host that it runs on.
+    pub host: String,
+    /// Its service's name.
+    pub service: String,
+    /// Where it is announced to be.
+    pub at: SocketAddr,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// dockerd's configuration file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ConfigFile {
+    /// Where.
+    pub path: PathBuf,
+    /// Why dockerd would not start with it, in words.
+    pub problem: Option<String>,
+    /// Whether it was changed since the running dockerd started.
+    pub is_newer: bool,
 }
 
 /// A file that is to be there.
@@ -94,6 +141,8 @@ pub(crate) struct Program {
     pub uid: u32,
     /// Its effective capabilities, a bit each.
     pub capabilities: u64,
+    /// Whether it was stopped by a signal (SIGSTOP) or a debugger.
+    pub is_stopped: bool,
     /// Its file descriptors, where they may be looked at.
     pub descriptors: Option<Descriptors>,
 }
@@ -114,6 +163,8 @@ pub(crate) struct Docker {
     pub pid: u32,
     /// What its command line and its configuration file say.
     pub settings: DockerSettings,
+    /// Whether it has started a shim that runs now.
+    pub has_started_shim: bool,
     /// Whether there is a program at its `userland-proxy-path`.
     pub has_proxy_program: bool,
     /// Why it does not answer, in words; `None` where it does.

@@ -2,7 +2,6 @@
 //! Nothing is changed anywhere. What can't be seen is left out of the facts.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -12,16 +11,16 @@ use std::{env, io, thread};
 
 use admin_api::Envoy;
 
-use super::facts::{Answers, Docker, DockerSettings, Facts, File, Found, Kernel, Program, Registrar};
-use super::{REGISTRAR, docker_settings, programs};
+use super::facts::{Answers, ConfigFile, Docker, DockerSettings, Facts, File, Found, Kernel, Program, Registrar};
+use super::{ENVOY, REGISTRAR, docker_settings, programs, reachable};
 use crate::client::{Client, ClientError};
-use crate::process::ProcessTable;
-use crate::{admin_socket, firewall};
+use crate::process::{ProcessTable, ShimProcess};
+use crate::{admin_socket, firewall, show_ports};
 
 /// Where everything that runs here talks.
 const FOLDER: &str = "/run/envoy-docker-shim";
 /// The programs that matter.
-const PROGRAMS: [&str; 4] = [DOCKERD, super::DOCKER_PROXY, super::ENVOY, REGISTRAR];
+const PROGRAMS: [&str; 4] = [DOCKERD, super::DOCKER_PROXY, ENVOY, REGISTRAR];
 const DOCKERD: &str = "dockerd";
 const DOCKER_SOCKET: &str = "/var/run/docker.sock";
 const GOSSIP_PORT: u16 = 7946;
@@ -29,6 +28,8 @@ const GOSSIP_PORT: u16 = 7946;
 const DOCKER_SILENCE_MAX: Duration = Duration::from_secs(3);
 /// How long Envoy may take to acknowledge what it was just sent, before that counts.
 const IN_SYNC_WITHIN: Duration = Duration::from_secs(2);
+/// How long a registrar may take to become ready, before that counts. It gives its shims 3 s, and its seeds 5.
+const READY_WITHIN: Duration = Duration::from_secs(6);
 const ASK_EVERY: Duration = Duration::from_millis(200);
 
 /// Looks at everything.
@@ -40,26 +41,62 @@ pub(crate) fn facts(client: &Client) -> Facts {
         Err(error) => Registrar::Silent(error.to_string()),
     };
     let is_silent = matches!(registrar, Registrar::Silent(_));
-    let docker = programs.iter().find(|program| program.name == DOCKERD).map(|dockerd| docker(&table, dockerd));
+    let dockerd = programs.iter().find(|program| program.name == DOCKERD);
+    let docker = dockerd.map(|dockerd| docker(&table, dockerd));
     Facts {
         is_root: rustix::process::geteuid().is_root(),
-        registrar,
         folder: file(FOLDER.into()),
         shim_socket: file(Path::new(FOLDER).join("registrar.sock")),
         admin_socket: file(admin_api::DEFAULT_ADMIN_SOCKET.into()),
         xds_socket: file(Path::new(FOLDER).join("xds.sock")),
         kernel: kernel(),
         gossip_port_holder: is_silent.then(|| programs::listener_on(&table, GOSSIP_PORT)).flatten(),
-        gossip_sockets: programs
-            .iter()
-            .filter(|it| it.name == REGISTRAR)
-            .flat_map(|it| gossip(&table, it.pid))
-            .collect(),
+        docker_config: docker_config(&table, dockerd),
+        has_docker_socket: Path::new(DOCKER_SOCKET).exists(),
+        not_installed: [ENVOY, REGISTRAR].into_iter().filter(|name| !is_installed(name)).collect(),
+        stopped_shims: stopped_shims(&table),
+        collector_silence: registrar.answers().and_then(collector_silence),
+        unreachable: registrar.answers().map(reachable::unreachable).unwrap_or_default(),
         proxies: if is_silent { table.proxies().unwrap_or_default() } else { Vec::new() },
         firewall: firewall::read(),
         interfaces: firewall::interfaces(),
-        programs,
         docker,
+        programs,
+        registrar,
+    }
+}
+
+/// Units name programs by these folders.
+fn is_installed(program: &str) -> bool {
+    let folders = ["/usr/local/bin", "/usr/bin", "/usr/local/sbin", "/usr/sbin"];
+    folders.iter().any(|folder| Path::new(folder).join(program).exists())
+}
+
+fn collector_silence(answers: &Answers) -> Option<String> {
+    reachable::silence_at(answers.envoy.trace_collector.as_ref()?)
+}
+
+fn stopped_shims(table: &ProcessTable) -> Vec<String> {
+    let shims = table.shims().map(|found| found.shims).unwrap_or_default();
+    let stopped = shims.iter().filter(|shim| table.state(shim).is_some_and(|state| state.starts_with(['T', 't'])));
+    let in_words = |shim: &ShimProcess| {
+        format!("{} (process {})", show_ports::published(shim.address, shim.port, &shim.protocol), shim.pid)
+    };
+    stopped.map(in_words).collect()
+}
+
+/// dockerd's configuration file, whether it runs or not.
+fn docker_config(table: &ProcessTable, dockerd: Option<&Program>) -> ConfigFile {
+    let arguments = dockerd.map(|dockerd| programs::arguments(table, dockerd.pid)).unwrap_or_default();
+    let path = docker_settings::config_file(&arguments);
+    let seen = dockerd.map_or_else(|| path.clone(), |dockerd| seen_by(table, dockerd, &path));
+    let changed = fs::metadata(&seen).and_then(|file| file.modified()).ok();
+    let started = dockerd.and_then(|dockerd| table.started(dockerd.pid));
+    ConfigFile {
+        // Without the file it starts with its defaults.
+        problem: fs::read_to_string(&seen).ok().and_then(|text| docker_settings::problem(&text)),
+        is_newer: changed.zip(started).is_some_and(|(changed, started)| changed > started),
+        path,
     }
 }
 
@@ -70,20 +107,27 @@ pub(crate) fn docker_has_firewall() -> bool {
     programs.first().is_some_and(|dockerd| settings(&table, dockerd).iptables)
 }
 
-/// Gossip is the one use that the registrar has for UDP; it speaks TCP on the same port.
-fn gossip(table: &ProcessTable, registrar: u32) -> Vec<(&'static str, SocketAddr)> {
-    let udp = programs::udp_sockets(table, registrar);
-    udp.into_iter().flat_map(|address| [("udp", address), ("tcp", address)]).collect()
-}
-
 fn answers(client: &Client) -> Result<Answers, ClientError> {
     Ok(Answers {
-        waiting_for: client.readiness()?.waiting_for,
+        waiting_for: waiting_for(client)?,
         ports: client.get("/api/v1/ports")?.parse()?,
         services: client.get("/api/v1/services")?.parse()?,
         hosts: client.get("/api/v1/hosts")?.parse()?,
         envoy: envoy(client)?,
+        gossip: client.get("/api/v1/gossip").and_then(|answer| answer.parse()).ok(),
     })
+}
+
+/// A registrar that has just started is given the time to hear everybody.
+fn waiting_for(client: &Client) -> Result<Vec<String>, ClientError> {
+    let deadline = Instant::now() + READY_WITHIN;
+    loop {
+        let readiness = client.readiness()?;
+        if readiness.ready || Instant::now() >= deadline {
+            return Ok(readiness.waiting_for);
+        }
+        thread::sleep(ASK_EVERY);
+    }
 }
 
 /// An Envoy that was just sent something is given the time to take it.
@@ -122,6 +166,7 @@ fn docker(table: &ProcessTable, dockerd: &Program) -> Docker {
         pid: dockerd.pid,
         // Without a path, it looks for docker-proxy in its own places.
         has_proxy_program: proxy.is_none_or(|proxy| proxy.is_ok_and(|file| file.is_file() && file.mode() & 0o111 != 0)),
+        has_started_shim: table.has_started_shim(dockerd.pid),
         silence: ping(),
         settings,
     }

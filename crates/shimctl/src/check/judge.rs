@@ -28,10 +28,13 @@ pub(super) fn report(facts: &Facts) -> Report {
     match &facts.registrar {
         Registrar::Silent(reason) => problems.insert(0, silent_registrar(reason, facts)),
         Registrar::Answers(answers) => {
-            problems.extend(not_ready(answers));
+            // One cause is told once.
+            if answers.envoy.docker_problem.is_none() {
+                problems.extend(not_ready(answers));
+            }
             problems.extend(judge_envoy::problems(facts, answers));
             problems.extend(judge_docker::problems_of_ports(facts, answers));
-            problems.extend(judge_cluster::problems(answers));
+            problems.extend(judge_cluster::problems(facts, answers));
         }
     }
     problems.extend(closed);
@@ -43,10 +46,20 @@ pub(super) fn report(facts: &Facts) -> Report {
 fn silent_registrar(reason: &str, facts: &Facts) -> Finding {
     let reason = reason.lines().next().unwrap_or_default();
     match facts.programs.iter().find(|program| program.name == REGISTRAR) {
+        Some(registrar) if registrar.is_stopped => finding(
+            "registrar",
+            format!("it is stopped by a signal (process {})", registrar.pid),
+            format!("kill -CONT {}", registrar.pid),
+        ),
         Some(registrar) => finding(
             "registrar",
             format!("it runs (process {}), and yet: {reason}", registrar.pid),
             "if its http-listen is another address, give --address; if it hangs, systemctl restart envoy-docker-registrar",
+        ),
+        None if facts.not_installed.contains(&REGISTRAR) => finding(
+            "registrar",
+            format!("it does not run, and its program is not installed: {reason}"),
+            "deploy/install puts it at /usr/local/bin/envoy-docker-registrar, and says what to do next",
         ),
         None => finding(
             "registrar",
@@ -63,7 +76,7 @@ fn not_ready(answers: &Answers) -> Option<Finding> {
         finding(
             "registrar",
             format!("it is not ready, and waits for {}", answers.waiting_for.join(", and ")),
-            "it just started, or Docker does not answer it: systemctl status docker, and its setting docker-host",
+            "journalctl -u envoy-docker-registrar says more",
         )
     })
 }
@@ -132,7 +145,9 @@ fn hints(facts: &Facts) -> Vec<Finding> {
     }
     if let Registrar::Answers(answers) = &facts.registrar {
         hints.extend(judge_envoy::too_old(answers));
+        hints.extend(judge_cluster::hints(answers));
     }
+    hints.extend(judge_docker::changed_settings(facts));
     hints.extend(judge_envoy::few_descriptors(facts));
     if facts.kernel.tcp_migrate_req == Some(0) {
         hints.push(finding(

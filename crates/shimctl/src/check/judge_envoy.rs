@@ -1,5 +1,7 @@
 //! What is broken about Envoy, decided from facts alone.
 
+use admin_api::{Port, ServedBy};
+
 use super::facts::{Answers, Descriptors, Facts, Program};
 use super::judge::{finding, is_envoys};
 use super::{ENVOY, Finding};
@@ -19,14 +21,48 @@ const MORE_DESCRIPTORS: &str = "give it more: LimitNOFILE in its unit, as deploy
 pub(super) fn problems(facts: &Facts, answers: &Answers) -> Vec<Finding> {
     let mut problems = Vec::new();
     let others_user = under_another_user(facts);
-    if !answers.envoy.connected && others_user.is_none() {
+    let stopped = stopped(facts);
+    let capability = without_capability(facts, answers);
+    if !answers.envoy.connected && others_user.is_none() && stopped.is_none() {
         problems.push(absent(facts));
     }
+    // One cause is told once: an Envoy that is stopped or lacks a right has not taken everything either.
+    if stopped.is_none() && capability.is_none() {
+        problems.extend(not_in_sync(answers));
+    }
+    problems.extend(stopped);
     problems.extend(others_user);
-    problems.extend(without_capability(facts, answers));
-    problems.extend(not_in_sync(answers));
+    problems.extend(capability);
     problems.extend(short_of_descriptors(facts));
+    problems.extend(no_collector(facts, answers));
     problems
+}
+
+/// Whether a finding about Envoy says already why this port is not served by it.
+pub(super) fn explains(facts: &Facts, answers: &Answers, port: &Port) -> bool {
+    if !is_envoys(port) || port.served_by != ServedBy::Shim {
+        return false;
+    }
+    let is_low = facts.kernel.first_unprivileged_port.is_some_and(|first| u32::from(port.host_port) < first);
+    !answers.envoy.connected || stopped(facts).is_some() || (is_low && without_capability(facts, answers).is_some())
+}
+
+/// A stopped Envoy still has its sockets: the kernel goes on giving it connections until the registrar notices, which it
+/// does when the first ones wait.
+fn stopped(facts: &Facts) -> Option<Finding> {
+    let envoy = envoys(facts).find(|envoy| envoy.is_stopped)?;
+    let pid = envoy.pid;
+    let what = format!("Envoy (process {pid}) is stopped by a signal: the next connections wait until shims take over");
+    Some(finding("envoy", what, format!("kill -CONT {pid}")))
+}
+
+fn no_collector(facts: &Facts, answers: &Answers) -> Option<Finding> {
+    let (silence, collector) = (facts.collector_silence.as_ref()?, answers.envoy.trace_collector.as_ref()?);
+    Some(finding(
+        "traces",
+        format!("the trace collector at {collector} can't be reached, so spans are lost: {silence}"),
+        "start it, or correct trace-collector in registrar.yaml; requests are answered all the same",
+    ))
 }
 
 /// Less than a quarter of them is left.
@@ -61,6 +97,11 @@ fn absent(facts: &Facts) -> Finding {
             "envoy",
             format!("an Envoy runs (process {}), and is not connected to the registrar: shims forward", envoy.pid),
             "start it with this project's envoy.yaml, which names xds.sock; its log says what it can't reach",
+        ),
+        None if facts.not_installed.contains(&ENVOY) => finding(
+            "envoy",
+            "no Envoy runs, and its program is not installed: shims forward, unseen",
+            "put Envoy (1.40 or later) at /usr/local/bin/envoy, as README.md says; then systemctl enable --now envoy",
         ),
         None => finding(
             "envoy",
@@ -127,7 +168,7 @@ fn not_in_sync(answers: &Answers) -> Option<Finding> {
         finding(
             "envoy-sync",
             format!("Envoy has not taken all that it was sent; {}", rejected.as_deref().unwrap_or("it says nothing")),
-            "see `shimctl ports` for the port's mend; where Envoy hangs, systemctl restart envoy",
+            "see `shimctl ports` for what to do about the port; where Envoy hangs, systemctl restart envoy",
         )
     })
 }

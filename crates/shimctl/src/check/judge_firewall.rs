@@ -46,8 +46,10 @@ fn doors(facts: &Facts) -> Vec<Door> {
         Registrar::Answers(answers) => of_registrar(facts, answers),
         Registrar::Silent(_) => of_processes(facts),
     };
-    let gossip = facts.gossip_sockets.iter().filter(|(_, address)| !address.ip().is_loopback());
-    doors.extend(gossip.map(|(protocol, address)| door(Kind::Gossip, protocol, *address)));
+    let gossip = facts.registrar.answers().and_then(|answers| answers.gossip.as_ref());
+    let at = gossip.and_then(|gossip| Some(SocketAddr::new(gossip.address?, gossip.port?)));
+    let at = at.filter(|at| !at.ip().is_loopback());
+    doors.extend(at.into_iter().flat_map(|at| ["udp", "tcp"].map(|protocol| door(Kind::Gossip, protocol, at))));
     doors
 }
 

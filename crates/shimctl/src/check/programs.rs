@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::facts::{Descriptors, Program};
@@ -23,7 +22,15 @@ pub(crate) fn running(table: &ProcessTable, names: &[&str]) -> io::Result<Vec<Pr
         let is_here = fs::read_link(table.file(pid, "ns/net")).is_ok_and(|namespace| namespace == here);
         let status = fs::read_to_string(table.file(pid, "status")).ok().filter(|_| is_here)?;
         let (uid, capabilities) = rights(&status)?;
-        Some(Program { name: (*name).to_owned(), pid, uid, capabilities, descriptors: descriptors(table, pid) })
+        let is_stopped = field(&status, "State").is_some_and(|state| state.starts_with(['T', 't']));
+        Some(Program {
+            name: (*name).to_owned(),
+            pid,
+            uid,
+            capabilities,
+            is_stopped,
+            descriptors: descriptors(table, pid),
+        })
     };
     Ok(table.pids()?.into_iter().filter_map(program).collect())
 }
@@ -47,42 +54,9 @@ pub(crate) fn listener_on(table: &ProcessTable, port: u16) -> Option<(String, u3
     Some((String::from_utf8_lossy(program_name(&exe)).into_owned(), pid))
 }
 
-/// Where a process receives UDP from anybody.
-pub(crate) fn udp_sockets(table: &ProcessTable, pid: u32) -> Vec<SocketAddr> {
-    let own: Vec<_> = open_files(table, pid).collect();
-    let read = |name: &str| fs::read_to_string(table.0.join("self/net").join(name)).unwrap_or_default();
-    let sockets = unconnected(&(read("udp") + &read("udp6")));
-    let is_own = |inode: &u64| own.iter().any(|file| *file == Path::new(&format!("socket:[{inode}]")));
-    sockets.into_iter().filter(|(_, inode)| is_own(inode)).map(|(address, _)| address).collect()
-}
-
 fn open_files(table: &ProcessTable, pid: u32) -> impl Iterator<Item = PathBuf> {
     let descriptors = fs::read_dir(table.file(pid, "fd")).into_iter().flatten().flatten();
     descriptors.filter_map(|descriptor| fs::read_link(descriptor.path()).ok())
-}
-
-/// Addresses and inodes of sockets without a peer, out of `/proc/net/udp` and `udp6` (proc(5)).
-fn unconnected(sockets: &str) -> Vec<(SocketAddr, u64)> {
-    let socket = |line: &str| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let peer = fields.get(2)?;
-        let is_alone = peer.bytes().all(|byte| matches!(byte, b'0' | b':'));
-        is_alone.then(|| Some((socket_address(fields.get(1)?)?, fields.get(9)?.parse().ok()?))).flatten()
-    };
-    sockets.lines().filter_map(socket).collect()
-}
-
-/// `0100007F:1F0A`: the address in words of four bytes in this machine's order, and the port.
-fn socket_address(text: &str) -> Option<SocketAddr> {
-    let (address, port) = text.split_once(':')?;
-    let words = address.as_bytes().chunks(8).map(|word| std::str::from_utf8(word).ok());
-    let words: Option<Vec<_>> = words.map(|word| u32::from_str_radix(word?, 16).ok()).collect();
-    let bytes: Vec<_> = words?.into_iter().flat_map(u32::to_ne_bytes).collect();
-    let address = match bytes.len() {
-        4 => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
-        _ => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?),
-    };
-    Some(SocketAddr::new(address, u16::from_str_radix(port, 16).ok()?))
 }
 
 fn descriptors(table: &ProcessTable, pid: u32) -> Option<Descriptors> {
@@ -100,11 +74,15 @@ fn most_open_files(limits: &str) -> Option<u64> {
     }
 }
 
+/// A field of `/proc/PID/status` (proc(5)).
+pub(crate) fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
+}
+
 /// Effective uid and capabilities out of `/proc/PID/status` (proc(5)).
 fn rights(status: &str) -> Option<(u32, u64)> {
-    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    let uid = field("Uid")?.split_whitespace().nth(1)?.parse().ok()?;
-    let capabilities = u64::from_str_radix(field("CapEff")?.trim(), 16).ok()?;
+    let uid = field(status, "Uid")?.split_whitespace().nth(1)?.parse().ok()?;
+    let capabilities = u64::from_str_radix(field(status, "CapEff")?, 16).ok()?;
     Some((uid, capabilities))
 }
 
@@ -121,7 +99,7 @@ fn listening_inodes(sockets: &str, port: u16) -> Vec<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, UdpSocket};
+    use std::net::TcpListener;
 
     use super::*;
 
@@ -161,17 +139,6 @@ mod tests {
         assert_eq!(found.map(|(_, pid)| pid), Some(std::process::id()));
         drop(listener);
         assert_eq!(listener_on(&ProcessTable::default(), port), None);
-    }
-
-    #[test]
-    fn a_process_that_receives_udp_says_where() {
-        for address in ["127.0.0.1:0", "[::1]:0"] {
-            let socket = UdpSocket::bind(address).unwrap();
-            let own = socket.local_addr().unwrap();
-            assert!(udp_sockets(&ProcessTable::default(), std::process::id()).contains(&own), "{own}");
-            socket.connect("127.0.0.1:9").or_else(|_| socket.connect("[::1]:9")).unwrap();
-            assert!(!udp_sockets(&ProcessTable::default(), std::process::id()).contains(&own), "{own}");
-        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
 use std::collections::BTreeMap;
 
+use admin_api::gossip::{Gossip, Seed, SeedOutcome, Standing};
 use admin_api::{Envoy, Host, Nack, ServedBy};
 
 use super::super::DOCKER_PROXY;
-use super::super::facts::{Descriptors, Docker, DockerSettings, Found, Kernel, Program};
+use super::super::facts::{ConfigFile, Descriptors, Docker, DockerSettings, Found, Kernel, Program, Unreachable};
 use super::*;
 use crate::firewall::{self, Firewall};
 use crate::process::ShimProcess;
@@ -25,13 +26,14 @@ fn healthy() -> Facts {
             services: Vec::new(),
             hosts: vec![host("a", "alive")],
             envoy: envoy(),
+            gossip: None,
         })),
         folder: file("/run/x", 0, 0o755),
         shim_socket: file("/run/x/registrar.sock", 0, 0o600),
         admin_socket: file("/run/x/admin.sock", 0, 0o600),
         xds_socket: file("/run/x/xds.sock", 101, 0o600),
         programs: vec![program("dockerd", 0), program("envoy", 101), program(REGISTRAR, 0)],
-        docker: Some(Docker { pid: 7, settings, has_proxy_program: true, silence: None }),
+        docker: Some(Docker { pid: 7, settings, has_started_shim: true, has_proxy_program: true, silence: None }),
         kernel: Kernel {
             tcp_migrate_req: Some(1),
             ip_forward: Some(1),
@@ -39,7 +41,12 @@ fn healthy() -> Facts {
             masquerades: Some(true),
         },
         gossip_port_holder: None,
-        gossip_sockets: Vec::new(),
+        docker_config: ConfigFile { path: "/etc/docker/daemon.json".into(), problem: None, is_newer: false },
+        has_docker_socket: true,
+        not_installed: Vec::new(),
+        stopped_shims: Vec::new(),
+        collector_silence: None,
+        unreachable: Vec::new(),
         proxies: Vec::new(),
         firewall: Firewall::default(),
         interfaces: firewall::usual_interfaces(),
@@ -48,7 +55,7 @@ fn healthy() -> Facts {
 
 fn program(name: &str, uid: u32) -> Program {
     let descriptors = Some(Descriptors { open: 50, max: 1 << 20 });
-    Program { name: name.to_owned(), pid: 7, uid, capabilities: 0x400, descriptors }
+    Program { name: name.to_owned(), pid: 7, uid, capabilities: 0x400, is_stopped: false, descriptors }
 }
 
 fn host(name: &str, status: &str) -> Host {
@@ -68,6 +75,9 @@ fn envoy() -> Envoy {
         capture: "divert".to_owned(),
         capture_reason: "Docker's firewall is on".to_owned(),
         capture_problem: None,
+        capture_setting: "auto".to_owned(),
+        docker_problem: None,
+        trace_collector: None,
         capture_unproxied: false,
         service_addresses: Vec::new(),
         resources: BTreeMap::new(),
@@ -210,9 +220,13 @@ fn a_capture_that_does_not_fit_dockers_firewall_is_named() {
         let envoy = &mut answers(facts).envoy;
         (envoy.capture, envoy.capture_reason) = ("left-alone".to_owned(), "DOCKER-USER holds 1 rule".to_owned());
     });
-    assert_found("capture", &["past Envoy: off by --capture none"], |facts| {
+    assert_found("capture", &["past Envoy: off by --capture none", "take the setting capture out"], |facts| {
         let envoy = &mut answers(facts).envoy;
+        envoy.capture_setting = "none".to_owned();
         (envoy.capture, envoy.capture_reason) = ("off".to_owned(), "off by --capture none".to_owned());
+    });
+    assert_found("capture", &["rules for published ports are gone", "systemctl restart docker"], |facts| {
+        answers(facts).envoy.capture = "off".to_owned();
     });
     assert_found("capture", &["fix: restart dockerd"], |facts| {
         answers(facts).envoy.capture_problem = Some("restart dockerd".to_owned());
@@ -389,11 +403,11 @@ fn with_dockers_firewall_off_every_port_comes_by_input() {
 
 #[test]
 fn a_firewall_that_closes_gossip_or_service_ports_is_named() {
-    let words = ["registrars can't reach 0.0.0.0:7946/udp", "iptables -I INPUT -p udp --dport 7946"];
+    let words = ["registrars can't reach 10.0.0.1:7946/udp", "iptables -I INPUT -d 10.0.0.1 -p udp --dport 7946"];
     assert_found("firewall", &words, |facts| {
         facts.firewall = denying();
         answers(facts).ports.clear();
-        facts.gossip_sockets = vec![("udp", "0.0.0.0:7946".parse().unwrap())];
+        answers(facts).gossip = Some(gossip(Vec::new()));
     });
     let words = ["containers can't reach service ports at 192.168.168.168", "-d 192.168.168.168 -p tcp --dport 15001"];
     assert_found("firewall", &words, |facts| {
@@ -437,4 +451,165 @@ fn before_the_registrar_runs_what_it_will_find_closed_is_a_hint() {
     });
     assert_eq!(checks, ["registrar"]);
     assert!(text.contains("can't reach 0.0.0.0:8080/tcp once the registrar runs"), "{text}");
+}
+
+/// Gossip that is on, with these seeds.
+fn gossip(seeds: Vec<Seed>) -> Gossip {
+    Gossip {
+        standing: Standing::Inside,
+        host_name: "a".to_owned(),
+        cluster_name: "default".to_owned(),
+        address: Some("10.0.0.1".parse().unwrap()),
+        port: Some(7946),
+        key_fingerprints: Vec::new(),
+        members: Vec::new(),
+        seeds,
+        refused: BTreeMap::new(),
+        problems: Vec::new(),
+    }
+}
+
+fn seed(name: &str, outcome: SeedOutcome) -> Seed {
+    let problem = (outcome != SeedOutcome::Reached).then(|| format!("{name} says nothing: look at its firewall"));
+    Seed { seed: name.to_owned(), outcome, problem, addresses: Vec::new() }
+}
+
+#[test]
+fn seeds_that_nobody_answers_at_are_a_problem_and_a_hint_where_another_one_answers() {
+    assert_found("seed", &["web1:7946: web1:7946 says nothing"], |facts| {
+        answers(facts).gossip = Some(gossip(vec![seed("web1:7946", SeedOutcome::NoAnswer)]));
+    });
+    let both = |outcome| {
+        found(move |facts| {
+            let seeds = vec![seed("web1:7946", SeedOutcome::Reached), seed("web2:7946", outcome)];
+            answers(facts).gossip = Some(gossip(seeds));
+        })
+    };
+    let (checks, text) = both(SeedOutcome::NoAnswer);
+    assert!(checks.is_empty() && text.contains("hint     seed: web2:7946"), "{text}");
+    assert_eq!(both(SeedOutcome::WrongKey).0, ["seed"], "that does not pass by itself");
+}
+
+#[test]
+fn a_dockerd_that_does_not_run_is_named_with_why_it_can_not_start() {
+    assert_found("docker", &["dockerd does not run", "systemctl start docker"], |facts| facts.docker = None);
+    assert_found("docker", &["can't start: /etc/docker/daemon.json", "expected `,` at line 3", "jq ."], |facts| {
+        facts.docker = None;
+        facts.docker_config.problem = Some("expected `,` at line 3".to_owned());
+    });
+    let (checks, _) = found(|facts| {
+        (facts.docker, facts.has_docker_socket) = (None, false);
+        answers(facts).ports.clear();
+    });
+    assert!(checks.is_empty(), "a host without Docker");
+}
+
+#[test]
+fn a_configuration_file_that_is_invalid_or_was_not_read_is_named_once() {
+    assert_found("daemon-json", &["is not valid: expected `,`", "will not start again"], |facts| {
+        facts.docker_config.problem = Some("expected `,` at line 3".to_owned());
+        docker(facts).settings.userland_proxy_path = None;
+    });
+    assert_found("daemon-json", &["changed after dockerd started", "systemctl restart docker"], |facts| {
+        facts.docker_config.is_newer = true;
+        docker(facts).has_started_shim = false;
+    });
+    let (checks, text) = found(|facts| facts.docker_config.is_newer = true);
+    assert!(checks.is_empty() && text.contains("hint     daemon-json"), "it starts shims: {text}");
+}
+
+#[test]
+fn a_program_that_is_not_there_is_not_said_to_be_enabled_at_once() {
+    assert_found("envoy", &["not installed", "put Envoy (1.40 or later) at /usr/local/bin/envoy"], |facts| {
+        answers(facts).envoy.connected = false;
+        facts.programs.retain(|program| program.name != "envoy");
+        facts.not_installed.push("envoy");
+    });
+    assert_found("registrar", &["not installed", "deploy/install"], |facts| {
+        facts.registrar = Registrar::Silent("refused".to_owned());
+        facts.programs.retain(|program| program.name != REGISTRAR);
+        facts.not_installed.push(REGISTRAR);
+    });
+}
+
+#[test]
+fn what_is_stopped_by_a_signal_is_named_with_its_process() {
+    fn stop(facts: &mut Facts, name: &str) {
+        let program = facts.programs.iter_mut().find(|program| program.name == name).unwrap();
+        (program.is_stopped, program.pid) = (true, 17);
+    }
+    assert_found("envoy", &["is stopped by a signal", "kill -CONT 17"], |facts| stop(facts, "envoy"));
+    assert_found("docker", &["is stopped by a signal", "kill -CONT 17"], |facts| {
+        stop(facts, "dockerd");
+        docker(facts).pid = 17;
+        docker(facts).silence = Some("nothing came in time".to_owned());
+    });
+    assert_found("registrar", &["is stopped by a signal", "kill -CONT 17"], |facts| {
+        stop(facts, REGISTRAR);
+        facts.registrar = Registrar::Silent("nothing came".to_owned());
+    });
+    assert_found("shim", &["0.0.0.0:80/tcp (process 9)", "kill -CONT"], |facts| {
+        facts.stopped_shims.push("0.0.0.0:80/tcp (process 9)".to_owned());
+    });
+}
+
+#[test]
+fn a_trace_collector_that_nobody_answers_at_is_named() {
+    assert_found("traces", &["10.0.0.9:4317 can't be reached", "refused", "trace-collector"], |facts| {
+        answers(facts).envoy.trace_collector = Some("10.0.0.9:4317".to_owned());
+        facts.collector_silence = Some("the connection is refused".to_owned());
+    });
+}
+
+#[test]
+fn instances_that_another_hosts_firewall_closes_are_named_by_host() {
+    assert_found("reach", &["on host b", "web at 10.0.0.2:8080", "shimctl check firewall"], |facts| {
+        let of = |port| Unreachable {
+            host: "b".to_owned(),
+            service: "web".to_owned(),
+            at: std::net::SocketAddr::new("10.0.0.2".parse().unwrap(), port),
+            reason: "nothing answers within 1 s".to_owned(),
+        };
+        facts.unreachable = vec![of(8080), of(8081)];
+    });
+}
+
+#[test]
+fn one_cause_is_one_problem() {
+    assert_found("envoy-capability", &["port 80"], |facts| {
+        facts.programs[1].capabilities = 0;
+        let answers = answers(facts);
+        answers.envoy.in_sync = false;
+        answers.ports = vec![Port {
+            served_by: ServedBy::Shim,
+            problem: Some("Envoy rejected the port: Permission denied".to_owned()),
+            ..web("0.0.0.0:80")
+        }];
+    });
+    assert_found("envoy", &["no Envoy runs"], |facts| {
+        facts.programs.retain(|program| program.name != "envoy");
+        let answers = answers(facts);
+        answers.envoy.connected = false;
+        let problem = Some("no Envoy is connected: the shim forwards".to_owned());
+        answers.ports = vec![Port { served_by: ServedBy::Shim, problem, ..web("0.0.0.0:80") }];
+    });
+}
+
+#[test]
+fn what_another_finding_explains_is_not_said_to_be_well() {
+    let (_, text) = found(|facts| {
+        facts.programs[1].capabilities = 0;
+        answers(facts).envoy.in_sync = false;
+        answers(facts).envoy.docker_problem = Some("refused".to_owned());
+        answers(facts).waiting_for.push("Docker's first listing".to_owned());
+    });
+    assert!(!text.contains("ok       registrar") && !text.contains("ok       envoy-sync"), "{text}");
+}
+
+#[test]
+fn a_registrar_that_does_not_hear_a_docker_that_answers_says_where_it_listens() {
+    assert_found("docker", &["does not hear it: Docker at unix:///x.sock", "correct docker-host"], |facts| {
+        answers(facts).envoy.docker_problem = Some("Docker at unix:///x.sock: no such file".to_owned());
+        answers(facts).waiting_for.push("Docker's first listing".to_owned());
+    });
 }
