@@ -13,13 +13,8 @@ use nix::libc;
 use crate::batch::Batch;
 use crate::element::{Element, Kind, Set};
 
-/// Where connections to service ports are sent: the port of the one listener of Envoy's that takes them all. Above
-/// 1024, so that Envoy may be an ordinary user. The rules change with it, and so must `COMMENT`.
-pub const CATCH_PORT: u16 = 15001;
-
-/// Where connections to unproxied ports are sent, as those to service ports to [`CATCH_PORT`]. Another port, as Envoy
-/// listens on it at any address, and there whoever stands in for Envoy at service addresses may listen on the first.
-pub const UNPROXIED_CATCH_PORT: u16 = 15002;
+// The rules change with these, and so must `COMMENT`.
+pub use model::service_port::{CATCH_PORT, UNPROXIED_CATCH_PORT};
 
 /// The name of our table, of family `inet`. Nothing outside it is ever changed.
 pub(crate) const TABLE: &CStr = c"envoy-docker-shim";

@@ -9,7 +9,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use model::instance::InstancePort;
-use model::{Endpoint, HostName, Instance, InstanceId, InstanceKey, Protocol, ProxiedServicePort, ProxyMode, Service};
+use model::{
+    Endpoint, HostName, Instance, InstanceId, InstanceKey, Protocol, ProxiedServicePort, ProxyMode, Service,
+    check_service_port,
+};
 
 /// What Envoy is to do differently for one service port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,7 +179,8 @@ impl ServicePorts {
     }
 
     fn change_of(&mut self, port: u16) -> Option<ServicePortChange> {
-        let winner = self.claims.get(&port).and_then(BTreeMap::first_key_value);
+        let claims = self.claims.get(&port).filter(|_| check_service_port(port).is_ok());
+        let winner = claims.and_then(BTreeMap::first_key_value);
         let after = winner.and_then(|(service, claimants)| self.proxied(port, service, claimants));
         let before = match &after {
             Some(after) => self.served.insert(port, after.clone()),
@@ -226,6 +230,9 @@ impl ServicePorts {
     }
 
     fn problem(&self, port: u16, service: &Service, claimants: &Claimants) -> Option<String> {
+        if let Err(reserved) = check_service_port(port) {
+            return Some(format!("{reserved} (the ServicePort label, or service-port of a static service)"));
+        }
         let services = self.claims.get(&port)?;
         let (winner, _) = services.first_key_value()?;
         if winner != service {

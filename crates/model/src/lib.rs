@@ -41,4 +41,4 @@ pub use instance::{Instance, InstanceId, InstanceKey, InstancePort};
 pub use name::{ContainerId, EnvironmentName, Service, ServiceName};
 pub use proxied_port::ProxiedPort;
 pub use proxy_mode::ProxyMode;
-pub use service_port::{Endpoint, ProxiedServicePort};
+pub use service_port::{Endpoint, ProxiedServicePort, check_service_port};

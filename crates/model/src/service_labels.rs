@@ -5,7 +5,7 @@
 //!
 //! | label | meaning | default |
 //! |---|---|---|
-//! | `ServicePort_N` | container port N is this service's port P in the whole cluster; 0: none | none |
+//! | `ServicePort_N` | container port N is this service's port P in the whole cluster; 0: none; not 15001 and 15002, which are Envoy's | none |
 //! | `HealthCheck` | `HttpGet`, `Tcp`, `External`, `AlwaysSuccessful` | by what the container is, see the crate `health` |
 //! | `HealthCheckArgs` | `HttpGet`: a URL or path; `Tcp`: address:port; `External`: a command line | the container's lowest service port, path `/`; `External` needs one |
 //! | `HealthCheckInterval`, `HealthCheckTimeout` | durations such as `3s`, `500ms`, `1m` | `3s`, `3s` |
@@ -23,6 +23,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::check::{self, ARGS_MAX_LENGTH, BadTiming, CheckKind, CheckSettings, INTERVAL_RANGE, TIMEOUT_RANGE, Timing};
 use crate::instance::PORTS_MAX;
 use crate::labels::ContainerFacts;
+use crate::service_port::check_service_port;
 
 /// With `_N`: the service port of container port N.
 pub const SERVICE_PORT: &str = "ServicePort";
@@ -239,6 +240,7 @@ fn service_port(
         return Ok(None);
     }
     let service_port = port(value).ok_or("expected a port, 1 to 65535")?;
+    check_service_port(service_port).map_err(|error| error.to_string())?;
     if let Some((other, _)) = before.iter().find(|(_, taken)| **taken == service_port) {
         return Err(format!("container port {other} has this service port already"));
     }

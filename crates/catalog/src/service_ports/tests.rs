@@ -171,3 +171,14 @@ fn two_services_whose_names_look_alike_when_corrected_are_in_conflict_and_do_not
     assert!(problems[0].contains("claimed by ---"), "{problems:?}");
     assert!(problems[1].contains("changed to the same"), "{problems:?}");
 }
+
+#[test]
+fn a_port_of_envoys_own_is_given_to_nobody_whoever_announces_it() {
+    for reserved in [15_001, 15_002] {
+        let mut services = services();
+        services.set_host(&host("there"), [instance(1, "web", vec![port(reserved, "10.0.0.2:80")])]);
+        assert_eq!(services.take_changes(), [], "Envoy would refuse its own listener, or this one");
+        let problem = services.rows()[0].problem.clone().unwrap();
+        assert!(problem.contains(&reserved.to_string()) && problem.contains("choose another"), "{problem}");
+    }
+}

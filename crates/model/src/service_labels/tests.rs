@@ -208,3 +208,15 @@ proptest! {
         prop_assert_eq!(facts.announcement(image.as_ref()), announced, "the same labels always mean the same");
     }
 }
+
+#[test]
+fn a_service_port_that_is_envoys_own_is_reported_with_the_way_out() {
+    for reserved in ["15001", "15002"] {
+        let announced = announced(&[("ServicePort_80", reserved), ("ServicePort_81", "15003")]);
+        assert_eq!(announced.service_ports, BTreeMap::from([(81, 15_003)]));
+        let expected = format!(
+            "label ServicePort_80={reserved:?}: port {reserved} is Envoy's own on every host: choose another; it is left out"
+        );
+        assert_eq!(announced.problems, [expected]);
+    }
+}

@@ -5,7 +5,7 @@ use std::hash::Hasher;
 
 use fnv::FnvHasher;
 use model::instance::{PORTS_MAX, Text};
-use model::{EnvironmentName, InstanceKey, Protocol, Service, ServiceName};
+use model::{EnvironmentName, InstanceKey, Protocol, Service, ServiceName, check_service_port};
 
 use super::entry::{Entry, Port, Reachable, name_of};
 use super::{PROBLEMS_MAX, SERVICES_MAX, StaticList, StaticPort, StaticService};
@@ -52,7 +52,7 @@ fn entries(text: &str) -> Result<Vec<Value>, String> {
     }
 }
 
-/// The service of an entry, and how its names had to be changed.
+/// The service of an entry, and what is wrong with it: what was left out, and how its names had to be changed.
 fn service(value: Value) -> Result<(StaticService, Vec<String>), String> {
     let entry = Entry::read(value).map_err(|error| error.to_string())?;
     let (name, corrected_name) = ServiceName::corrected(&entry.name).ok_or("the name is empty")?;
@@ -61,7 +61,8 @@ fn service(value: Value) -> Result<(StaticService, Vec<String>), String> {
         return Err(format!("it has {} ports: expected 1 to {PORTS_MAX}", entry.ports.len()));
     }
     let service = Service { name, environment };
-    let ports: Vec<_> = entry.ports.iter().map(port).collect();
+    let mut problems = Vec::new();
+    let ports: Vec<_> = entry.ports.iter().map(|entry| port(entry, &mut problems)).collect();
     let version = if entry.version.is_empty() { tag(&entry.image) } else { &entry.version };
     let read = StaticService {
         key: key(&service, &ports),
@@ -74,15 +75,21 @@ fn service(value: Value) -> Result<(StaticService, Vec<String>), String> {
         listen_port: entry.listen_port.map(u16::from),
     };
     let corrections = [corrected_name, corrected_environment].into_iter().flatten();
-    Ok((read, corrections.map(|correction| correction.to_string()).collect()))
+    problems.extend(corrections.map(|correction| correction.to_string()));
+    Ok((read, problems))
 }
 
-fn port(port: &Port) -> StaticPort {
+fn port(port: &Port, problems: &mut Vec<String>) -> StaticPort {
+    let service_port = port.service_port.map(u16::from).map(check_service_port).transpose();
+    let service_port = service_port.unwrap_or_else(|reserved| {
+        problems.push(format!("service port of port {}: {reserved}; it is left out", port.port));
+        None
+    });
     StaticPort {
         protocol: port.protocol.unwrap_or(Protocol::Tcp),
         address: port.address.map(|Reachable(address)| address),
         port: port.port.into(),
-        service_port: port.service_port.map(u16::from),
+        service_port,
     }
 }
 

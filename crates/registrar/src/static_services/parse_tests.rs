@@ -244,3 +244,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_service_port_that_is_envoys_own_is_left_out_and_named() {
+    let list = parse(&OURS.replace("15432", "15001")).unwrap();
+    assert_eq!(list.services[0].ports[0].service_port, None);
+    let [problem] = &list.problems[..] else { panic!("{:?}", list.problems) };
+    assert!(problem.contains("port 5432: port 15001 is Envoy's own on every host: choose another"), "{problem}");
+}
