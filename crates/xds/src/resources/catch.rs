@@ -18,7 +18,7 @@ use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use envoy_types::util::pack_any;
 
-use super::values::{boolean, set, socket_address};
+use super::values::{boolean, set, socket_address, tcp_keepalive};
 use super::{listener, names, tcp};
 use crate::{Change, ResourceType};
 
@@ -52,6 +52,8 @@ fn catch_all(kind: &str, name: String, address: SocketAddr) -> Listener {
         // The service address may come later than Envoy.
         freebind: boolean(true),
         use_original_dst: boolean(true),
+        // Envoy sets socket options where it accepts a connection; the listener that it hands it to has no say in it.
+        tcp_keepalive: tcp_keepalive(),
         listener_filters: vec![listener::listener_filter(
             "envoy.filters.listener.original_dst",
             pack_any(OriginalDst::default()),
