@@ -11,7 +11,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::core::v3::{GrpcService, HttpService, HttpUri, grpc_service, http_uri};
+use envoy_types::pb::envoy::config::core::v3::{
+    GrpcService, HeaderValue, HeaderValueOption, HttpService, HttpUri, grpc_service, http_uri,
+};
 use envoy_types::pb::envoy::config::trace::v3::tracing::{Http, http};
 use envoy_types::pb::envoy::config::trace::v3::zipkin_config::{CollectorEndpointVersion, TraceContextOption};
 use envoy_types::pb::envoy::config::trace::v3::{OpenTelemetryConfig, ZipkinConfig};
@@ -28,6 +30,15 @@ use super::values::{boolean, duration, extension};
 use super::{Tracing, TracingProtocol, sampling};
 
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A trace context that says that nothing is recorded. It goes with spans to the collector, which may be a container
+/// whose port is published or a service's, here or on another host: the Envoy there would make a span of each delivery
+/// of spans, and deliver that. The ids mean nothing, but may not be zero.
+const NOT_RECORDED: (&str, &str) = ("traceparent", "00-00000000000000000000000000000001-0000000000000001-00");
+
+fn not_recorded() -> HeaderValue {
+    HeaderValue { key: NOT_RECORDED.0.to_owned(), value: NOT_RECORDED.1.to_owned(), ..Default::default() }
+}
 
 /// What the HTTP filter of a port is told.
 pub(super) fn for_port(port: &Port<'_>, tracing: &Tracing) -> hcm::Tracing {
@@ -73,7 +84,10 @@ fn provider(service: &Service, tracing: &Tracing) -> Http {
             ("envoy.tracers.opentelemetry", pack_any(config))
         }
         TracingProtocol::OtlpHttp => {
-            let config = OpenTelemetryConfig { http_service: Some(http(tracing)), ..open_telemetry(service, tracing) };
+            let config = OpenTelemetryConfig {
+                http_service: Some(http(tracing, "/v1/traces")),
+                ..open_telemetry(service, tracing)
+            };
             ("envoy.tracers.opentelemetry", pack_any(config))
         }
         TracingProtocol::Zipkin => ("envoy.tracers.zipkin", zipkin(tracing)),
@@ -105,26 +119,26 @@ fn grpc(tracing: &Tracing) -> GrpcService {
     };
     GrpcService {
         timeout: duration(EXPORT_TIMEOUT),
+        initial_metadata: vec![not_recorded()],
         target_specifier: Some(grpc_service::TargetSpecifier::EnvoyGrpc(envoy_grpc)),
         ..Default::default()
     }
 }
 
-fn http(tracing: &Tracing) -> HttpService {
+fn http(tracing: &Tracing, path: &str) -> HttpService {
     let http_uri = HttpUri {
-        uri: format!("http://{}/v1/traces", authority(tracing)),
+        uri: format!("http://{}{path}", authority(tracing)),
         timeout: duration(EXPORT_TIMEOUT),
         http_upstream_type: Some(http_uri::HttpUpstreamType::Cluster(TRACE_COLLECTOR.to_owned())),
     };
-    HttpService { http_uri: Some(http_uri), ..Default::default() }
+    let not_recorded = HeaderValueOption { header: Some(not_recorded()), ..Default::default() };
+    HttpService { http_uri: Some(http_uri), request_headers_to_add: vec![not_recorded], ..Default::default() }
 }
 
 fn zipkin(tracing: &Tracing) -> Any {
     pack_any(ZipkinConfig {
-        collector_cluster: TRACE_COLLECTOR.to_owned(),
-        collector_endpoint: "/api/v2/spans".to_owned(),
+        collector_service: Some(http(tracing, "/api/v2/spans")),
         collector_endpoint_version: CollectorEndpointVersion::HttpJson.into(),
-        collector_hostname: authority(tracing),
         trace_id_128bit: true,
         // The caller's span and Envoy's are two.
         shared_span_context: boolean(false),
