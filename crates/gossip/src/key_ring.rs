@@ -31,6 +31,7 @@ pub(crate) struct Key {
     pub(crate) id: KeyId,
     pub(crate) datagrams: Secret,
     pub(crate) streams: Secret,
+    hops: Secret,
 }
 
 impl Key {
@@ -41,6 +42,7 @@ impl Key {
             id,
             datagrams: derived(key, "envoy-docker-shim gossip datagrams"),
             streams: derived(key, "envoy-docker-shim gossip streams"),
+            hops: derived(key, "envoy-docker-shim hops"),
         }
     }
 }
@@ -106,6 +108,11 @@ impl KeyRing {
     #[must_use]
     pub fn insecure() -> Self {
         Self { keys: vec![Key::new(&Zeroizing::new([0; KEY_LENGTH]))] }
+    }
+
+    /// A secret of each key, the encrypting one's first, by which the hosts' Envoys know each other's answers.
+    pub fn hop_secrets(&self) -> impl Iterator<Item = [u8; KEY_LENGTH]> {
+        self.keys.iter().map(|key| *key.hops)
     }
 
     /// The key that encrypts.
@@ -188,6 +195,7 @@ mod tests {
         let ring = KeyRing::insecure();
         let key = ring.first();
         assert_ne!(*key.datagrams, *key.streams);
+        assert!(![*key.datagrams, *key.streams].contains(&*key.hops));
         assert_ne!(*key.datagrams, [0; KEY_LENGTH]);
         assert_ne!(key.datagrams[..4], key.id);
     }

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use model::ProxyMode;
 use model::labels::{Defaults, NamePattern};
-use xds::resources::{AccessLog, Settings, Tracing, TracingProtocol};
+use xds::resources::{AccessLog, Hops, Settings, Tracing, TracingProtocol};
 
 pub use self::cluster::{ClusterConfig, GossipConfig};
 use crate::args::Args;
@@ -95,10 +95,11 @@ impl Config {
     /// The first value that makes no sense.
     pub fn resolve(args: Args) -> Result<Self, ConfigError> {
         let log = log(&args)?;
+        let cluster = ClusterConfig::resolve(&args)?;
         Ok(Self {
-            envoy: Settings { tracing: tracing(&args)?, access_log: access_log(&args)? },
+            envoy: Settings { tracing: tracing(&args)?, access_log: access_log(&args)?, hops: hops(&cluster) },
             defaults: defaults(&args)?,
-            cluster: ClusterConfig::resolve(&args)?,
+            cluster,
             capture: with("capture", args.capture, "auto", asked_capture)?,
             capture_unproxied: args.capture_unproxied,
             shim_socket: args.shim_socket.unwrap_or_else(|| shim_wire::DEFAULT_SOCKET.into()),
@@ -193,6 +194,11 @@ fn defaults(args: &Args) -> Result<Defaults, ConfigError> {
         text.parse::<NamePattern>().map_err(|error| error.to_string())
     })?;
     Ok(Defaults { mode, name_pattern: Some(pattern) })
+}
+
+fn hops(cluster: &ClusterConfig) -> Option<Hops> {
+    let gossip = cluster.gossip.as_ref()?;
+    Some(Hops::new(cluster.host_name.clone(), gossip.keys.hop_secrets().collect()))
 }
 
 fn tracing(args: &Args) -> Result<Option<Tracing>, ConfigError> {

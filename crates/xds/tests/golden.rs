@@ -13,7 +13,9 @@ use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::trace::v3::{OpenTelemetryConfig, ZipkinConfig};
 use envoy_types::pb::envoy::extensions::access_loggers::stream::v3::StdoutAccessLog;
+use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3::HeaderMutation;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
+use envoy_types::pb::envoy::extensions::filters::http::upstream_codec::v3::UpstreamCodec;
 use envoy_types::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
 use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
@@ -34,7 +36,7 @@ use model::{
 use prost::{Message, Name};
 use regex_lite::{Captures, Regex};
 use xds::resources::service::{self, Binding, ServiceSettings};
-use xds::resources::{self, AccessLog, Settings, Tracing, TracingProtocol};
+use xds::resources::{self, AccessLog, Hops, Settings, Tracing, TracingProtocol};
 use xds::{Change, ResourceType};
 
 fn port(address: &str, service: (&str, &str), mode: ProxyMode) -> ProxiedPort {
@@ -53,7 +55,17 @@ fn port(address: &str, service: (&str, &str), mode: ProxyMode) -> ProxiedPort {
 
 fn tracing(protocol: TracingProtocol, host: &str, sampling_percent: f64) -> Settings {
     let tracing = Tracing { protocol, collector_host: host.to_owned(), collector_port: 4317, sampling_percent };
-    Settings { tracing: Some(tracing), access_log: AccessLog::Stdout }
+    Settings { tracing: Some(tracing), access_log: AccessLog::Stdout, hops: None }
+}
+
+/// Among other hosts, with keys that are about to be replaced.
+fn among_others() -> Settings {
+    let host = "here".parse().unwrap();
+    Settings {
+        access_log: AccessLog::Stdout,
+        hops: Some(Hops::new(host, vec![[1; 32], [2; 32]])),
+        ..Settings::default()
+    }
 }
 
 fn check(name: &str, changes: &[Change]) {
@@ -100,6 +112,7 @@ fn of_type(type_url: &str, bytes: &[u8]) -> String {
         };
     }
     decode!(
+        HeaderMutation,
         HttpConnectionManager,
         HttpInspector,
         HttpProtocolOptions,
@@ -113,6 +126,7 @@ fn of_type(type_url: &str, bytes: &[u8]) -> String {
         TcpProxy,
         TlsInspector,
         TraceIdRatioBasedSamplerConfig,
+        UpstreamCodec,
         UuidRequestIdConfig,
         ZipkinConfig,
     );
@@ -184,6 +198,11 @@ fn each_mode_has_its_resources() {
 }
 
 #[test]
+fn a_port_that_other_hosts_reach() {
+    check("among_others", &resources::set(&port("0.0.0.0", ("web", "test"), ProxyMode::Http), &among_others()));
+}
+
+#[test]
 fn an_ipv6_port_of_a_service_without_environment() {
     let port = port("::", ("web.v1", ""), ProxyMode::Tcp);
     let settings = Settings { access_log: AccessLog::Stdout, ..Settings::default() };
@@ -246,9 +265,8 @@ fn service_port(mode: ProxyMode) -> ProxiedServicePort {
 fn a_captured_service_port() {
     let addresses = ["192.168.168.168", "fd00::a8"].map(|address| address.parse().unwrap()).into();
     let services = ServiceSettings { addresses, binding: Binding::Captured { catch_port: 15001 }, prefer_local: false };
-    let settings = Settings { access_log: AccessLog::Stdout, ..Settings::default() };
     let mut changes = service::common(&services);
-    changes.extend(service::set(&service_port(ProxyMode::Auto), &services, &settings));
+    changes.extend(service::set(&service_port(ProxyMode::Auto), &services, &among_others()));
     check("service_captured", &changes);
 }
 

@@ -44,7 +44,11 @@ fn any_settings() -> impl Strategy<Value = Settings> {
         },
     );
     let access_log = prop::sample::select(vec![AccessLog::None, AccessLog::Stdout]);
-    (prop::option::of(tracing), access_log).prop_map(|(tracing, access_log)| Settings { tracing, access_log })
+    (prop::option::of(tracing), access_log).prop_map(|(tracing, access_log)| Settings {
+        tracing,
+        access_log,
+        hops: None,
+    })
 }
 
 fn inner_name(change: &Change) -> String {

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
+use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::thresholds::RetryBudget;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
     ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig,
 };
@@ -26,6 +27,7 @@ use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::util::pack_any;
 use model::ProxyMode;
 
+use super::hops::{self, Hops};
 use super::values::{duration, never, number, tcp_keepalive};
 use super::{http, names, service};
 
@@ -42,10 +44,7 @@ const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptio
 
 /// The Envoy cluster of a published port.
 pub(super) fn published_port(name: &str, mode: ProxyMode) -> Cluster {
-    let speaks_http = match mode {
-        ProxyMode::Http | ProxyMode::Auto => true,
-        ProxyMode::Tcp | ProxyMode::None => false,
-    };
+    let speaks_http = speaks_http(mode);
     Cluster {
         name: name.to_owned(),
         alt_stat_name: names::stats_prefix(name),
@@ -60,6 +59,14 @@ pub(super) fn published_port(name: &str, mode: ProxyMode) -> Cluster {
         connection_pool_per_downstream_connection: speaks_http,
         typed_extension_protocol_options: speaks_http.then(transparent_http).map(http_options).unwrap_or_default(),
         ..Default::default()
+    }
+}
+
+/// Whether requests pass in this mode.
+pub(super) const fn speaks_http(mode: ProxyMode) -> bool {
+    match mode {
+        ProxyMode::Http | ProxyMode::Auto => true,
+        ProxyMode::Tcp | ProxyMode::None => false,
     }
 }
 
@@ -86,7 +93,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const MOST_PASSED_OVER_PERCENT: u32 = 99;
 
 /// The Envoy cluster of a service port. Nothing in it depends on the instances.
-pub(super) fn service_port(name: &str, mode: ProxyMode) -> Cluster {
+pub(super) fn service_port(name: &str, mode: ProxyMode, hops: Option<&Hops>) -> Cluster {
     let balancing = CommonLbConfig {
         // Else Envoy sends to instances that are not alive when it finds too few that are.
         healthy_panic_threshold: Some(Percent { value: 0.0 }),
@@ -94,10 +101,17 @@ pub(super) fn service_port(name: &str, mode: ProxyMode) -> Cluster {
         update_merge_window: never(),
         ..Default::default()
     };
+    let http = speaks_http(mode).then(|| HttpProtocolOptions {
+        http_filters: hops.map(|_| hops::upstream_filters()).unwrap_or_default(),
+        ..transparent_http()
+    });
+    let http = http.map(http_options).unwrap_or_default();
     Cluster {
         connect_timeout: duration(service::CONNECT_TIMEOUT),
         common_lb_config: Some(balancing),
         outlier_detection: Some(unreachable_for_now()),
+        circuit_breakers: Some(no_limits_but_on_retries()),
+        typed_extension_protocol_options: http,
         upstream_connection_options: Some(UpstreamConnectionOptions {
             tcp_keepalive: Some(TcpKeepalive {
                 keepalive_time: number(SILENT),
@@ -150,6 +164,24 @@ fn no_limits() -> CircuitBreakers {
     };
     let thresholds = [RoutingPriority::Default, RoutingPriority::High].map(thresholds).to_vec();
     CircuitBreakers { thresholds, ..Default::default() }
+}
+
+/// How many of a service port's requests may be on a further try at the same time, so that instances that all fail
+/// are not given several times the load that they fail under: this share of those that are under way. More than half,
+/// since of two instances one may be gone.
+const RETRIES_PERCENT: f64 = 60.0;
+/// ... but always as many as this.
+const RETRIES_ALWAYS: u32 = 100;
+
+fn no_limits_but_on_retries() -> CircuitBreakers {
+    let budget = RetryBudget {
+        budget_percent: Some(Percent { value: RETRIES_PERCENT }),
+        min_retry_concurrency: number(RETRIES_ALWAYS),
+        ..Default::default()
+    };
+    let mut breakers = no_limits();
+    breakers.thresholds.iter_mut().for_each(|thresholds| thresholds.retry_budget = Some(budget));
+    breakers
 }
 
 /// The options as they stand in a cluster.

@@ -9,6 +9,7 @@ use envoy_types::pb::envoy::config::endpoint::v3::{
 };
 use model::Status;
 
+use super::hops::Hops;
 use super::values::{number, socket_address};
 
 /// With instances of this host preferred: half of them alive are taken for enough.
@@ -26,9 +27,15 @@ pub(super) fn to_address(cluster: &str, address: Address) -> ClusterLoadAssignme
 }
 
 /// The endpoints of a service port: all instances alike, or those of this host first.
-pub(super) fn of_service(cluster: &str, endpoints: &[model::Endpoint], prefer_local: bool) -> ClusterLoadAssignment {
+/// With `hops`, each instance of another host has what its Envoy's own answers are known by.
+pub(super) fn of_service(
+    cluster: &str,
+    endpoints: &[model::Endpoint],
+    prefer_local: bool,
+    hops: Option<&Hops>,
+) -> ClusterLoadAssignment {
     let group = |priority: u32, wanted: fn(&model::Endpoint) -> bool| {
-        let instances = endpoints.iter().filter(|endpoint| wanted(endpoint)).map(instance);
+        let instances = endpoints.iter().filter(|endpoint| wanted(endpoint)).map(|endpoint| instance(endpoint, hops));
         LocalityLbEndpoints { priority, lb_endpoints: instances.collect(), ..Default::default() }
     };
     let (endpoints, policy) = if prefer_local {
@@ -40,14 +47,19 @@ pub(super) fn of_service(cluster: &str, endpoints: &[model::Endpoint], prefer_lo
     ClusterLoadAssignment { cluster_name: cluster.to_owned(), endpoints, policy, ..Default::default() }
 }
 
-fn instance(endpoint: &model::Endpoint) -> LbEndpoint {
+fn instance(endpoint: &model::Endpoint, hops: Option<&Hops>) -> LbEndpoint {
     // Envoy takes an unknown status for a healthy one; here it is not.
     let health = match endpoint.status {
         Status::Alive => HealthStatus::Healthy,
         Status::Draining => HealthStatus::Draining,
         Status::Unhealthy | Status::Unknown => HealthStatus::Unhealthy,
     };
-    LbEndpoint { health_status: health.into(), ..lb_endpoint(socket_address(endpoint.address)) }
+    let hops = hops.filter(|_| !endpoint.is_local);
+    LbEndpoint {
+        health_status: health.into(),
+        metadata: hops.map(|hops| hops.metadata(&endpoint.instance.host, endpoint.address.port())),
+        ..lb_endpoint(socket_address(endpoint.address))
+    }
 }
 
 fn lb_endpoint(address: Address) -> LbEndpoint {

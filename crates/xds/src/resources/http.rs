@@ -36,6 +36,7 @@ use envoy_types::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher}
 use envoy_types::util::pack_any;
 use model::ProxyMode;
 
+use super::hops::{self, Hops};
 use super::port::Port;
 use super::values::{boolean, extension, never, number};
 use super::{Settings, access_log, names, retry, sampling, tracing};
@@ -69,7 +70,7 @@ pub(super) fn filter(port: &Port<'_>, settings: &Settings) -> Filter {
 fn manager(port: &Port<'_>, settings: &Settings) -> HttpConnectionManager {
     HttpConnectionManager {
         stat_prefix: names::stats_prefix(&port.cluster),
-        route_specifier: Some(RouteSpecifier::RouteConfig(routes(port))),
+        route_specifier: Some(RouteSpecifier::RouteConfig(routes(port, settings))),
         http_filters: vec![router()],
         access_log: access_log::for_port(port, ProxyMode::Http, settings.access_log),
         tracing: settings.tracing.as_ref().map(|tracing| tracing::for_port(port, tracing)),
@@ -77,8 +78,15 @@ fn manager(port: &Port<'_>, settings: &Settings) -> HttpConnectionManager {
         generate_request_id: boolean(settings.tracing.is_some()),
         preserve_external_request_id: true,
         request_id_extension: Some(sampling::request_id(settings.tracing.as_ref())),
+        local_reply_config: Some(retry::failures(token(port, settings).as_deref())),
         ..transparent()
     }
+}
+
+/// What a published port's answers of Envoy's own carry. A service port is asked by clients alone.
+fn token(port: &Port<'_>, settings: &Settings) -> Option<String> {
+    let hops = settings.hops.as_ref().filter(|_| !port.has_retries)?;
+    hops.own(port.number)
 }
 
 /// What is the same for all ports.
@@ -96,7 +104,9 @@ fn transparent() -> HttpConnectionManager {
         max_request_headers_kb: number(MAX_HEADERS_KB),
         stream_idle_timeout: never(),
         // True would overwrite the `x-forwarded-proto` of a TLS terminator in front of this host, and add
-        // `x-envoy-external-address`. See `client_address` for `x-forwarded-for`.
+        // `x-envoy-external-address`. See `client_address` for `x-forwarded-for`. Without `internal_address_config` no
+        // client is internal: one that is could ask for retries, by `x-envoy-retry-on`. An empty one makes all
+        // clients internal that say they have a private address.
         use_remote_address: boolean(false),
         forward_client_cert_details: ForwardClientCertDetails::AlwaysForwardOnly.into(),
         proxy_100_continue: true,
@@ -104,7 +114,6 @@ fn transparent() -> HttpConnectionManager {
         normalize_path: boolean(false),
         merge_slashes: false,
         path_with_escaped_slashes_action: PathWithEscapedSlashesAction::KeepUnchanged.into(),
-        local_reply_config: Some(retry::failures()),
         ..Default::default()
     }
 }
@@ -148,7 +157,7 @@ fn router() -> HttpFilter {
     }
 }
 
-fn routes(port: &Port<'_>) -> RouteConfiguration {
+fn routes(port: &Port<'_>, settings: &Settings) -> RouteConfiguration {
     let cluster = &port.cluster;
     let connect = RouteAction {
         upgrade_configs: vec![RouteUpgrade { upgrade_type: CONNECT.to_owned(), ..Default::default() }],
@@ -156,23 +165,26 @@ fn routes(port: &Port<'_>) -> RouteConfiguration {
     };
     let mut routes = vec![route(PathSpecifier::ConnectMatcher(ConnectMatcher {}), connect)];
     if port.has_retries {
-        routes.extend(with_retries(cluster));
+        routes.extend(with_retries(cluster, settings.hops.as_ref()));
     } else {
         routes.push(route(everything(), to(cluster)));
     }
     let everywhere = VirtualHost { name: cluster.clone(), domains: vec!["*".to_owned()], routes, ..Default::default() };
+    // Of what applications send. Envoy's own answers are made later.
+    let between_envoys = if port.has_retries { hops::BELIEVED } else { hops::TOKEN };
     RouteConfiguration {
         name: cluster.clone(),
         virtual_hosts: vec![everywhere],
         request_headers_to_add: vec![client_address()],
+        response_headers_to_remove: vec![between_envoys.to_owned()],
         ..Default::default()
     }
 }
 
 /// Two routes to the same place: what may be tried again depends on the request.
-fn with_retries(cluster: &str) -> [Route; 2] {
-    let safe = RouteAction { retry_policy: Some(retry::of_safe_requests()), ..to(cluster) };
-    let any = RouteAction { retry_policy: Some(retry::of_any_request()), ..to(cluster) };
+fn with_retries(cluster: &str, hops: Option<&Hops>) -> [Route; 2] {
+    let safe = RouteAction { retry_policy: Some(retry::of_safe_requests(hops)), ..to(cluster) };
+    let any = RouteAction { retry_policy: Some(retry::of_any_request(hops)), ..to(cluster) };
     let mut safe = route(everything(), safe);
     if let Some(matches) = &mut safe.r#match {
         matches.headers.push(retry::is_safe());

@@ -8,11 +8,14 @@ use crate::{Change, ResourceType};
 
 use self::port::Port;
 
+pub use self::hops::Hops;
+
 mod access_log;
 mod catch;
 mod cluster;
 mod collector;
 mod endpoint;
+mod hops;
 mod http;
 mod listener;
 pub mod names;
@@ -31,6 +34,9 @@ pub struct Settings {
     pub tracing: Option<Tracing>,
     /// Where access logs go.
     pub access_log: AccessLog,
+    /// How this host and others know each other's Envoys; `None` where there are no other hosts. Without it a request
+    /// that may not be handled twice goes to another instance only where no connection came about.
+    pub hops: Option<Hops>,
 }
 
 /// Where spans go.

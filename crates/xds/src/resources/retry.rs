@@ -6,7 +6,8 @@
 //!
 //! On another host an instance is reached through its published port, where that host's Envoy listens: it takes the
 //! connection, and finds only then that the container is gone. Its own 503 is not the application's, so it says in a
-//! header ([`FAILURE`]) how far it came, and the request goes on as if there had been no Envoy between.
+//! header ([`FAILURE`]) how far it came, and the request goes on as if there had been no Envoy between. The header by
+//! itself is for people. It counts only where [`super::hops`] finds that an Envoy wrote it.
 
 use envoy_types::pb::envoy::config::accesslog::v3::{AccessLogFilter, ResponseFlagFilter, access_log_filter};
 use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
@@ -20,6 +21,7 @@ use envoy_types::pb::envoy::extensions::retry::host::previous_hosts::v3::Previou
 use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher};
 use envoy_types::util::pack_any;
 
+use super::hops::{self, Hops};
 use super::service::TRIES;
 use super::values::number;
 
@@ -32,43 +34,46 @@ const UNSEEN: &str = "connect-failure,refused-stream,reset-before-request";
 const UNANSWERED: &str = "connect-failure,refused-stream,reset";
 
 /// The header by which a port says that an answer is Envoy's own, because the application gave none.
-const FAILURE: &str = "x-shim-failure";
+pub(super) const FAILURE: &str = "x-shim-failure";
 /// No connection came about.
 const NOT_CONNECTED: &str = "not-connected";
 /// The connection ended before an answer began.
 const NOT_ANSWERED: &str = "not-answered";
 
 /// For requests that change nothing.
-pub(super) fn of_safe_requests() -> RetryPolicy {
-    policy(UNANSWERED, &[NOT_CONNECTED, NOT_ANSWERED])
+pub(super) fn of_safe_requests(hops: Option<&Hops>) -> RetryPolicy {
+    policy(UNANSWERED, &[NOT_CONNECTED, NOT_ANSWERED], hops)
 }
 
 /// For all other requests.
-pub(super) fn of_any_request() -> RetryPolicy {
-    policy(UNSEEN, &[NOT_CONNECTED])
+pub(super) fn of_any_request(hops: Option<&Hops>) -> RetryPolicy {
+    policy(UNSEEN, &[NOT_CONNECTED], hops)
 }
 
-/// What a port says with answers that are Envoy's own.
-pub(super) fn failures() -> LocalReplyConfig {
+/// What a port says with answers that are Envoy's own, and its token if it has one.
+pub(super) fn failures(token: Option<&str>) -> LocalReplyConfig {
     // Envoy's flags. UF is a failed connection; NC and UH: the port was being taken back when the request came.
-    let not_connected = failure(&["UF", "UH", "NC"], NOT_CONNECTED);
+    let not_connected = failure(&["UF", "UH", "NC"], NOT_CONNECTED, token);
     // UC is a connection that ended, UR one that was reset, UPE one that ended within the first lines of an answer.
-    let mappers = vec![not_connected, failure(&["UC", "UR", "UPE"], NOT_ANSWERED)];
+    let mappers = vec![not_connected, failure(&["UC", "UR", "UPE"], NOT_ANSWERED, token)];
     LocalReplyConfig { mappers, ..Default::default() }
 }
 
-fn failure(flags: &[&str], how: &str) -> ResponseMapper {
+fn failure(flags: &[&str], how: &str, token: Option<&str>) -> ResponseMapper {
     let flags = ResponseFlagFilter { flags: flags.iter().map(|flag| (*flag).to_owned()).collect() };
-    let header = HeaderValue { key: FAILURE.to_owned(), value: how.to_owned(), ..Default::default() };
     ResponseMapper {
         filter: Some(AccessLogFilter {
             filter_specifier: Some(access_log_filter::FilterSpecifier::ResponseFlagFilter(flags)),
         }),
-        headers_to_add: vec![HeaderValueOption {
-            header: Some(header),
-            append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
-            ..Default::default()
-        }],
+        headers_to_add: [(FAILURE, how)].into_iter().chain(token.map(|token| (hops::TOKEN, token))).map(set).collect(),
+        ..Default::default()
+    }
+}
+
+fn set((name, value): (&str, &str)) -> HeaderValueOption {
+    HeaderValueOption {
+        header: Some(HeaderValue { key: name.to_owned(), value: value.to_owned(), ..Default::default() }),
+        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
         ..Default::default()
     }
 }
@@ -85,26 +90,27 @@ pub(super) fn is_safe() -> HeaderMatcher {
     }
 }
 
-fn said(failure: &&str) -> HeaderMatcher {
+fn believed(failure: &&str) -> HeaderMatcher {
     let pattern = StringMatcher {
         match_pattern: Some(string_matcher::MatchPattern::Exact((*failure).to_owned())),
         ..Default::default()
     };
     HeaderMatcher {
-        name: FAILURE.to_owned(),
+        name: hops::BELIEVED.to_owned(),
         header_match_specifier: Some(header_matcher::HeaderMatchSpecifier::StringMatch(pattern)),
         ..Default::default()
     }
 }
 
-fn policy(retry_on: &str, failures: &[&str]) -> RetryPolicy {
+/// Without `hops` nothing compares tokens, and no header counts.
+fn policy(retry_on: &str, failures: &[&str], hops: Option<&Hops>) -> RetryPolicy {
     let others = RetryHostPredicate {
         name: "envoy.retry_host_predicates.previous_hosts".to_owned(),
         config_type: Some(retry_host_predicate::ConfigType::TypedConfig(pack_any(PreviousHostsPredicate {}))),
     };
     RetryPolicy {
-        retry_on: format!("{retry_on},retriable-headers"),
-        retriable_headers: failures.iter().map(said).collect(),
+        retry_on: if hops.is_some() { format!("{retry_on},retriable-headers") } else { retry_on.to_owned() },
+        retriable_headers: failures.iter().filter(|_| hops.is_some()).map(believed).collect(),
         num_retries: number(TRIES - 1),
         retry_host_predicate: vec![others],
         host_selection_retry_max_attempts: DRAWS,

@@ -69,12 +69,13 @@ pub fn set(port: &ProxiedServicePort, services: &ServiceSettings, settings: &Set
     let Some(listener) = listener::service_port(&name, &Port::from(port), services, settings) else {
         return remove(port);
     };
+    let hops = settings.hops.as_ref().filter(|_| cluster::speaks_http(port.mode));
     vec![
-        values::set(ResourceType::Cluster, name.clone(), &cluster::service_port(&name, port.mode)),
+        values::set(ResourceType::Cluster, name.clone(), &cluster::service_port(&name, port.mode, hops)),
         values::set(
             ResourceType::Endpoint,
             name.clone(),
-            &endpoint::of_service(&name, &port.endpoints, services.prefer_local),
+            &endpoint::of_service(&name, &port.endpoints, services.prefer_local, hops),
         ),
         values::set(ResourceType::Listener, name, &listener),
     ]
