@@ -16,6 +16,7 @@ use xds::resources::{AccessLog, Hops, Settings, Tracing, TracingProtocol};
 
 pub use self::cluster::{ClusterConfig, GossipConfig};
 use crate::args::Args;
+use crate::static_services;
 
 const DEFAULT_XDS_LISTEN: &str = "unix:/run/envoy-docker-shim/xds.sock";
 const DEFAULT_DOCKER_HOST: &str = "unix:///var/run/docker.sock";
@@ -101,7 +102,7 @@ impl Config {
             defaults: defaults(&args)?,
             cluster,
             capture: with("capture", args.capture, "auto", asked_capture)?,
-            capture_unproxied: args.capture_unproxied,
+            capture_unproxied: args.capture_unproxied.unwrap_or_default(),
             shim_socket: args.shim_socket.unwrap_or_else(|| shim_wire::DEFAULT_SOCKET.into()),
             admin_socket: args.admin_socket.unwrap_or_else(|| admin_api::DEFAULT_ADMIN_SOCKET.into()),
             xds_listen: with("xds-listen", args.xds_listen, DEFAULT_XDS_LISTEN, xds_listen)?,
@@ -115,6 +116,18 @@ impl Config {
             )?,
             log,
         })
+    }
+}
+
+impl Config {
+    /// Looks into the files that are read only later, for `--check-config`: a registrar starts without them.
+    ///
+    /// # Errors
+    /// One is missing, or something in it is wrong.
+    pub fn check_files(&self) -> Result<(), ConfigError> {
+        let Some(path) = &self.cluster.static_services else { return Ok(()) };
+        let wrong = |reason| ConfigError { option: "static-services", value: path.display().to_string(), reason };
+        static_services::file::check(path).map_err(wrong)
     }
 }
 
@@ -162,7 +175,8 @@ fn uid(text: &str) -> Result<u32, String> {
         return Ok(0);
     }
     if let Ok(uid) = text.parse() {
-        return Ok(uid);
+        // The kernel takes this one for "no user".
+        return if uid == u32::MAX { Err("there is no such uid".to_owned()) } else { Ok(uid) };
     }
     let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
     uid_in(&users, text).ok_or_else(|| "no such user in /etc/passwd: create it, or give its uid".to_owned())
@@ -201,8 +215,12 @@ fn hops(cluster: &ClusterConfig) -> Option<Hops> {
     Some(Hops::new(cluster.host_name.clone(), gossip.keys.hop_secrets().collect()))
 }
 
+/// Every value is looked at, whether it is used or not: what is wrong is found now, not when tracing is switched on.
 fn tracing(args: &Args) -> Result<Option<Tracing>, ConfigError> {
-    let default = if args.trace_collector.is_some() { "otlp" } else { "none" };
+    let sampling_percent = with("trace-sampling", args.trace_sampling.clone(), "100", percent)?;
+    let given = args.trace_collector.clone().map(|given| with("trace-collector", Some(given), "", host_and_port));
+    let collector = given.transpose()?;
+    let default = if collector.is_some() { "otlp" } else { "none" };
     let kind = with("tracing", args.tracing.clone(), default, |text| match text {
         "none" => Ok(None),
         "otlp" => Ok(Some(TracingProtocol::OtlpGrpc)),
@@ -210,15 +228,18 @@ fn tracing(args: &Args) -> Result<Option<Tracing>, ConfigError> {
         _ => Err("expected none, otlp or zipkin".to_owned()),
     })?;
     let Some(protocol) = kind else { return Ok(None) };
-    let (collector_host, collector_port) = with("trace-collector", args.trace_collector.clone(), "", host_and_port)?;
+    let (collector_host, collector_port) = match collector {
+        Some(collector) => collector,
+        None => with("trace-collector", None, "", host_and_port)?,
+    };
     let over_http = protocol == TracingProtocol::OtlpGrpc && collector_port == OTLP_HTTP_PORT;
     let protocol = if over_http { TracingProtocol::OtlpHttp } else { protocol };
-    let percent = args.trace_sampling.unwrap_or(100.0);
-    if !(0.0..=100.0).contains(&percent) {
-        let reason = "expected 0 to 100".to_owned();
-        return Err(ConfigError { option: "trace-sampling", value: percent.to_string(), reason });
-    }
-    Ok(Some(Tracing { protocol, collector_host, collector_port, sampling_percent: percent }))
+    Ok(Some(Tracing { protocol, collector_host, collector_port, sampling_percent }))
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number| (0.0..=100.0).contains(number));
+    number.ok_or_else(|| "expected 0 to 100".to_owned())
 }
 
 /// `HOST:PORT`, an IPv6 address in brackets.
@@ -302,8 +323,12 @@ mod tests {
             let error = error(args);
             assert!(error.starts_with(expected), "{error}");
         }
-        let sampling = Args { trace_collector: some("a:1"), trace_sampling: Some(101.0), ..Args::default() };
-        assert_eq!(error(sampling), "--trace-sampling \"101\": expected 0 to 100");
+        for sampling in ["101", "-1", "NaN", "much"] {
+            let args = Args { trace_sampling: some(sampling), ..Args::default() };
+            assert_eq!(error(args), format!("--trace-sampling {sampling:?}: expected 0 to 100"));
+        }
+        let unused = Args { trace_collector: some("nonsense"), tracing: some("none"), ..Args::default() };
+        assert!(error(unused).starts_with("--trace-collector"), "although there is no tracing");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use capture::{Capture, UNPROXIED_CATCH_PORT};
 use catalog::{Catalog, Changes, Lookup, PortChange, Registration, RegistrationId};
 use model::PublishedPort;
 use shim_wire::{FromRegistrar, Register};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tonic::Status;
 use tracing::{debug, info, warn};
 use xds::resources::{self, Settings, names};
@@ -53,6 +53,22 @@ pub(crate) struct Signals {
     pub(crate) pulse: Pulse,
 }
 
+/// The orders to leave, with what came of each. They are answered when all is done.
+#[derive(Debug, Default)]
+pub(crate) struct Left(Vec<(oneshot::Sender<LeaveOutcome>, LeaveOutcome)>);
+
+type LeaveOutcome = Result<(), String>;
+
+impl Left {
+    /// Answers those who wait.
+    pub(crate) fn answer(self) {
+        for (answer, outcome) in self.0 {
+            // One that has gone does not wait.
+            let _ = answer.send(outcome);
+        }
+    }
+}
+
 /// All that this host's registrar knows.
 pub(crate) struct Host {
     catalog: Catalog,
@@ -74,6 +90,7 @@ pub(crate) struct Host {
     releases: Releases,
     streams: HashMap<StreamId, mpsc::Sender<Result<Response, Status>>>,
     last_envoy: Option<(String, String)>,
+    left: Left,
     is_leaving: bool,
 }
 
@@ -116,25 +133,26 @@ impl Host {
             releases: Releases::default(),
             streams: HashMap::new(),
             last_envoy: None,
+            left: Left::default(),
             is_leaving: false,
         }
     }
 
     /// Turns until it has left, or is told to stop. Each turn sees to what is due before it takes in more.
-    pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Event>, signals: Signals) {
+    pub(crate) async fn run(mut self, mut events: mpsc::Receiver<Event>, signals: Signals) -> Left {
         loop {
             self.settle(Instant::now());
             let due = self.handle_timers(Instant::now());
             signals.pulse.beat();
             if self.is_leaving && self.cluster.has_left() {
-                return;
+                return self.left;
             }
             tokio::select! {
                 biased;
-                () = signals.stop.notified() => return,
+                () = signals.stop.notified() => return Left::default(),
                 event = events.recv() => match event {
                     Some(event) => self.take_in(event, &mut events),
-                    None => return,
+                    None => return Left::default(),
                 },
                 () = signals.writable.notified() => {}
                 () = sleep_until(due) => {}
@@ -281,8 +299,11 @@ impl Host {
 
     fn obey(&mut self, order: Order, now: Instant) {
         match order {
-            Order::Leave(answer) => drop(answer.send(self.leave(now))),
             Order::BelieveLosses(answer) => drop(answer.send(self.cluster.believe_losses(now))),
+            Order::Leave(answer) => {
+                let outcome = self.leave(now);
+                self.left.0.push((answer, outcome));
+            }
             Order::Drain { instance, drains, answer } => self.cluster.drain(instance, drains, answer, now),
         }
     }

@@ -31,6 +31,10 @@ fn main() -> ExitCode {
         }
     };
     if check_only {
+        if let Err(reason) = config.check_files() {
+            eprintln!("envoy-docker-registrar: {reason}");
+            return ExitCode::from(USAGE);
+        }
         println!("the configuration is good");
         return ExitCode::SUCCESS;
     }

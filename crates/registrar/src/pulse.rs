@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use tracing::error;
+use sd_notify::NotifyState;
+use tracing::{error, warn};
 
 /// How often the thread looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -17,6 +18,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// After so many looks in a row without a turn the loop stands still: 10 s. The longest turn that was ever seen took
 /// less than a tenth of that.
 const STILL_LOOKS: u32 = 20;
+
+/// The service manager is told every so many looks that the loop turns: every 5 s. Its own limit (`WatchdogSec`) is for
+/// a process whose threads all stand still.
+const LOOKS_PER_WORD: u32 = 10;
 
 /// The longest time between two turns of a loop with nothing to do.
 pub(crate) const IDLE_MAX: Duration = Duration::from_secs(1);
@@ -33,6 +38,13 @@ impl Pulse {
 
     fn turns(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Tells the service manager how the registrar fares, where there is one that wants to know.
+pub(crate) fn tell_service_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        warn!(%error, "the service manager could not be told how the registrar fares");
     }
 }
 
@@ -59,7 +71,13 @@ impl Guard {
 pub(crate) fn guard(pulse: Pulse) -> io::Result<()> {
     let mut guard = Guard::default();
     let look = move || {
-        while !guard.look(pulse.turns()) {
+        for look in 0_u32.. {
+            if guard.look(pulse.turns()) {
+                break;
+            }
+            if look % LOOKS_PER_WORD == 0 && guard.still_looks == 0 {
+                tell_service_manager(NotifyState::Watchdog);
+            }
             thread::sleep(LOOK_EVERY);
         }
         let seconds = (LOOK_EVERY * STILL_LOOKS).as_secs();

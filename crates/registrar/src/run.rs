@@ -14,6 +14,7 @@ use model::labels::Defaults;
 use nix::unistd::gethostname;
 use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
+use sd_notify::NotifyState;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,7 +31,7 @@ use crate::drains::Drains;
 use crate::drains::file::DrainFile;
 use crate::event::{EVENT_QUEUE, Event};
 use crate::gossip_net::GossipNet;
-use crate::host::{Host, Signals, unix_ms};
+use crate::host::{Host, Left, Signals, unix_ms};
 use crate::http::Api;
 use crate::listeners::{self, Surroundings};
 use crate::readiness::DockerState;
@@ -119,15 +120,18 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let envoys = XdsServer::new(events.clone(), Arc::clone(&signals.writable));
     pulse::guard(signals.pulse.clone())?;
     let mut ended = in_a_thread(host.run(incoming, signals.clone()))?;
+    // The settings are good, and all sockets are open.
+    pulse::tell_service_manager(NotifyState::Ready);
     info!(
         shims = %config.shim_socket.display(), xds = %config.xds_listen, http = %http_address,
         envoy_uid = config.envoy_uid, version = env!("CARGO_PKG_VERSION"), "the registrar runs"
     );
     tokio::select! {
         ended = &mut ended => {
-            ended.map_err(|_| RunError::Loop)?;
-            info!("the registrar has left");
+            let left = ended.map_err(|_| RunError::Loop)?;
             take_back(assigned);
+            info!("the registrar has left");
+            left.answer();
             // The one who asked is to hear of it.
             tokio::time::sleep(FAREWELL).await;
             Ok(())
@@ -145,12 +149,13 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 
 /// Runs the loop where nobody else's work keeps it waiting, and where it keeps nobody waiting. Yields how its end is
 /// heard of.
-fn in_a_thread(turns: impl Future<Output = ()> + Send + 'static) -> io::Result<oneshot::Receiver<()>> {
+fn in_a_thread(turns: impl Future<Output = Left> + Send + 'static) -> io::Result<oneshot::Receiver<Left>> {
     let (ends, ended) = oneshot::channel();
     let runtime = Handle::current();
     let turn = move || {
-        runtime.block_on(turns);
-        let _ = ends.send(());
+        let left = runtime.block_on(turns);
+        // Nobody waits for it where the registrar is ending already.
+        let _ = ends.send(left);
     };
     thread::Builder::new().name("loop".to_owned()).spawn(turn)?;
     Ok(ended)
@@ -317,11 +322,19 @@ async fn serve_xds(socket: XdsSocket, door: Arc<Door>, envoys: XdsServer) -> Res
 async fn stop_signal() -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => info!("SIGTERM: the registrar stops, Envoy keeps what it was told"),
-        _ = interrupt.recv() => info!("SIGINT: the registrar stops, Envoy keeps what it was told"),
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+            Some(()) = hangup.recv() => {
+                info!("SIGHUP: the registrar goes on as it is; settings are read at its start, static services whenever they change");
+                continue;
+            }
+        };
+        info!("{name}: the registrar stops, Envoy keeps what it was told");
+        return Ok(());
     }
-    Ok(())
 }
 
 /// The host's name, or nothing where it has none that is text.

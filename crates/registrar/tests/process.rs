@@ -226,6 +226,68 @@ fn a_configuration_that_makes_no_sense_is_refused_with_its_name() {
 }
 
 #[test]
+fn static_services_are_looked_into_when_the_configuration_is_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("static.yaml");
+    let check = || {
+        let mut check = command(&folder);
+        check.arg("--check-config").arg("--static-services").arg(&file).output().unwrap()
+    };
+    assert_eq!(check().status.code(), Some(64), "there is no file");
+    assert!(stderr(&check()).contains("--static-services"), "{}", stderr(&check()));
+    std::fs::write(&file, "- {name: db, ports: [{port: 5432}]}\n- {name: web, ports: [{port: 70000}]}\n").unwrap();
+    assert_eq!(check().status.code(), Some(64));
+    assert!(stderr(&check()).contains("entry 2 (web)"), "{}", stderr(&check()));
+    std::fs::write(&file, "- {name: db, version: 16, ports: [{port: 5432}]}\n").unwrap();
+    assert!(check().status.success(), "{}", stderr(&check()));
+}
+
+#[test]
+fn the_service_manager_is_told_when_the_registrar_is_ready_and_then_that_it_lives() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify.sock");
+    let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let hear = || {
+        let mut said = [0; 64];
+        let length = manager.recv(&mut said).unwrap();
+        String::from_utf8_lossy(&said[..length]).trim().to_owned()
+    };
+    let mut process = command(&folder).env("NOTIFY_SOCKET", &path).stderr(Stdio::null()).spawn().unwrap();
+    let heard: Vec<_> = (0..3).map(|_| hear()).collect();
+    process.kill().unwrap();
+    process.wait().unwrap();
+    assert!(heard.iter().any(|said| said == "READY=1"), "{heard:?}");
+    assert!(heard.iter().filter(|said| *said == "WATCHDOG=1").count() >= 2, "{heard:?}");
+
+    let wrong = command(&folder).args(["--log-level", "loud"]).env("NOTIFY_SOCKET", &path).output().unwrap();
+    assert!(!wrong.status.success());
+    manager.set_read_timeout(Some(std::time::Duration::from_millis(100))).unwrap();
+    assert!(manager.recv(&mut [0; 64]).is_err(), "it was never ready");
+}
+
+#[test]
+fn an_order_to_leave_is_answered_when_all_is_done() {
+    let mut registrar = Registrar::start(&["--insecure-gossip", "--gossip-listen", "127.0.0.1:17946"]);
+    let began = std::time::Instant::now();
+    assert_eq!(registrar.order("POST", "/api/v1/leave").0, 204);
+    assert!(began.elapsed() >= std::time::Duration::from_secs(1), "others are told first: {:?}", began.elapsed());
+    let answered = std::time::Instant::now();
+    assert!(registrar.process.wait().unwrap().success());
+    assert!(answered.elapsed() < std::time::Duration::from_secs(1), "{:?} later", answered.elapsed());
+}
+
+#[test]
+fn a_hangup_changes_nothing() {
+    let mut registrar = Registrar::start(&[]);
+    let process = nix::unistd::Pid::from_raw(registrar.process.id().try_into().unwrap());
+    nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGHUP).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert!(registrar.process.try_wait().unwrap().is_none());
+    assert_eq!(registrar.get("/healthz", "localhost").0, 200);
+}
+
+#[test]
 fn a_stopped_registrar_can_be_started_again_on_the_same_sockets() {
     let mut registrar = Registrar::start(&[]);
     registrar.process.kill().unwrap();

@@ -76,14 +76,14 @@ impl ClusterConfig {
             cluster_name: cluster_name(args)?,
             gossip: gossip(args)?,
             service_addresses: service_addresses(&args.service_address)?,
-            assign_service_addresses: args.assign_service_address,
-            prefer_local: args.prefer_local,
-            implicit_service_ports: args.implicit_service_ports,
+            assign_service_addresses: args.assign_service_address.unwrap_or_default(),
+            prefer_local: args.prefer_local.unwrap_or_default(),
+            implicit_service_ports: args.implicit_service_ports.unwrap_or_default(),
             static_services: args.static_services.clone(),
             listener_urls: listener_urls(&args.listener_url)?,
             policy: Policy {
-                allow_external: args.allow_external_checks,
-                allow_other_targets: args.allow_other_check_targets,
+                allow_external: args.allow_external_checks.unwrap_or_default(),
+                allow_other_targets: args.allow_other_check_targets.unwrap_or_default(),
             },
         })
     }
@@ -150,13 +150,17 @@ fn cluster_name(args: &Args) -> Result<ClusterName, ConfigError> {
 }
 
 fn gossip(args: &Args) -> Result<Option<GossipConfig>, ConfigError> {
-    let listen = with("gossip-listen", args.gossip_listen.clone(), DEFAULT_GOSSIP_LISTEN, socket_address)?;
+    let listen = with("gossip-listen", args.gossip_listen.clone(), DEFAULT_GOSSIP_LISTEN, |text| {
+        let address = socket_address(text)?;
+        let is_known = address.port() != 0;
+        is_known.then_some(address).ok_or_else(|| "other hosts must know the port: it can't be 0".to_owned())
+    })?;
     let cluster = cluster_name(args)?;
     let seed = |text: &String| with("seed", Some(text.clone()), "", |text| seed(text, listen.port()));
     let seeds = args.seed.iter().map(seed).collect::<Result<Vec<_>, _>>()?;
     let keys = match &args.gossip_key_file {
         Some(path) => with("gossip-key-file", Some(path.display().to_string()), "", |_| read_keys(path))?,
-        None if args.insecure_gossip => KeyRing::insecure(),
+        None if args.insecure_gossip.unwrap_or_default() => KeyRing::insecure(),
         None if seeds.is_empty() => return Ok(None),
         None => {
             let reason =
@@ -220,7 +224,7 @@ mod tests {
         let seed = vec!["10.0.0.2".to_owned()];
         let refused = resolve(&Args { seed: seed.clone(), ..Args::default() }).unwrap_err();
         assert!(refused.contains("--seed \"10.0.0.2\"") && refused.contains("keygen"), "{refused}");
-        let insecure = resolve(&Args { seed, insecure_gossip: true, ..Args::default() }).unwrap();
+        let insecure = resolve(&Args { seed, insecure_gossip: Some(true), ..Args::default() }).unwrap();
         assert_eq!(insecure.gossip.unwrap().seeds, ["10.0.0.2:7946"]);
     }
 

@@ -27,14 +27,15 @@ use crate::yaml::{self, ShapeError, Value};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Entry {
+    #[serde(deserialize_with = "yaml::text")]
     pub(super) name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "yaml::text")]
     pub(super) environment: String,
     #[serde(default, deserialize_with = "said")]
     pub(super) mode: Option<ProxyMode>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "yaml::text")]
     pub(super) image: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "yaml::text")]
     pub(super) version: String,
     pub(super) ports: Vec<Port>,
     #[serde(default)]
@@ -160,8 +161,8 @@ pub(super) fn name_of(value: &Value) -> &str {
 
 /// A text that is parsed; nothing where it is absent or empty.
 fn said<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    let text = Option::<String>::deserialize(deserializer)?.filter(|text| !text.is_empty());
-    text.map(|text| text.parse().map_err(Error::custom)).transpose()
+    let text = yaml::text(deserializer)?;
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(Error::custom) }
 }
 
 fn streak<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {

@@ -47,6 +47,21 @@ pub(crate) async fn watch<T>(path: PathBuf, events: mpsc::Sender<T>, event: fn(S
     }
 }
 
+/// Whether the file is there and all of it is good.
+///
+/// # Errors
+/// What is wrong, each with the number and the name of its entry.
+pub(crate) fn check(path: &Path) -> Result<(), String> {
+    let read = || {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().map_err(|error: io::Error| error.to_string())?;
+    let problems = parse(&text(bytes)?)?.problems;
+    if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
+}
+
 fn report(path: &Path, list: &StaticList) {
     info!(path = %path.display(), services = list.services.len(), "static services");
     for problem in &list.problems {
