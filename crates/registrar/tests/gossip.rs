@@ -9,6 +9,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use admin_api::gossip::{Gossip, Seed, SeedOutcome, Standing};
 use common::{Registrar, wait_until};
@@ -59,7 +60,7 @@ fn of_each_seed_it_is_said_whether_and_how_it_failed() {
     thread::spawn(move || {
         for client in talking.incoming().map_while(Result::ok) {
             let _ = (&client).write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
-            thread::sleep(std::time::Duration::from_secs(1));
+            thread::sleep(Duration::from_secs(1));
         }
     });
     let (stranger_port, nobody) = (free_port(), at(free_port()));
@@ -100,6 +101,21 @@ fn a_seed_that_lets_this_host_in_is_said_to_be_reached_and_by_which_name() {
     assert_eq!((said.problem, said.addresses[0].host.as_deref()), (None, Some("first")));
     assert!(said.addresses[0].reached_ms.is_some());
     assert_eq!((gossip(&first).seeds, gossip(&first).cluster_name), (vec![], "default".to_owned()));
+}
+
+#[test]
+fn an_order_to_leave_is_answered_when_the_others_were_told_and_all_is_done() {
+    let (one, two) = (free_port(), free_port());
+    let _first = start("first", one, KEY, &[]);
+    let name = format!("127.0.0.1:{one}");
+    let mut second = start("second", two, KEY, &[name.clone()]);
+    wait_until("the seed is reached", || seed(&second, &name).outcome == SeedOutcome::Reached);
+    let began = Instant::now();
+    assert_eq!(second.order("POST", "/api/v1/leave").0, 204);
+    assert!(began.elapsed() >= Duration::from_secs(1), "others are told first: {:?}", began.elapsed());
+    let answered = Instant::now();
+    assert!(second.process.wait().unwrap().success());
+    assert!(answered.elapsed() < Duration::from_secs(1), "{:?} later", answered.elapsed());
 }
 
 #[test]
