@@ -108,7 +108,7 @@ fn an_order_to_leave_is_answered_when_the_others_were_told_and_all_is_done() {
     let (one, two) = (free_port(), free_port());
     let _first = start("first", one, KEY, &[]);
     let name = format!("127.0.0.1:{one}");
-    let mut second = start("second", two, KEY, &[name.clone()]);
+    let mut second = start("second", two, KEY, std::slice::from_ref(&name));
     wait_until("the seed is reached", || seed(&second, &name).outcome == SeedOutcome::Reached);
     let began = Instant::now();
     assert_eq!(second.order("POST", "/api/v1/leave").0, 204);
