@@ -9,7 +9,7 @@ use health::{Outcome, ProbeId};
 use model::InstanceId;
 use shim_wire::{FromRegistrar, Register};
 use sock_diag::Listener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tonic::Status;
 use xds::{StreamId, Variant};
 
@@ -72,12 +72,15 @@ pub(crate) enum ShimEvent {
     Gone,
 }
 
+/// A stream's request is with the loop until this is dropped; the stream's next one is not read before.
+pub(crate) type Turn = OwnedSemaphorePermit;
+
 /// What an Envoy's stream brought.
 #[derive(Debug)]
 pub(crate) enum XdsEvent {
     Opened { variant: Variant, responses: mpsc::Sender<Result<xds::Response, Status>> },
-    Delta(Box<DeltaDiscoveryRequest>),
-    Sotw(Box<DiscoveryRequest>),
+    Delta(Box<DeltaDiscoveryRequest>, Turn),
+    Sotw(Box<DiscoveryRequest>, Turn),
     Closed,
 }
 

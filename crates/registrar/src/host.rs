@@ -270,19 +270,24 @@ impl Host {
                 self.streams.insert(id, responses);
                 self.hub.open(id, variant, xds::Services::Ads)
             }
-            XdsEvent::Delta(request) => self.hub.handle_delta(id, *request, now),
-            XdsEvent::Sotw(request) => self.hub.handle_sotw(id, *request, now),
+            XdsEvent::Delta(request, _turn) => self.hub.handle_delta(id, *request, now),
+            XdsEvent::Sotw(request, _turn) => self.hub.handle_sotw(id, *request, now),
             XdsEvent::Closed => return self.close_stream(id),
         };
         if let Err(error) = result {
             self.refuse_stream(id, &error);
+        }
+        while let Some(id) = self.hub.too_much() {
+            self.refuse_stream(id, &StreamError::TooMuch);
         }
     }
 
     fn refuse_stream(&mut self, id: StreamId, error: &StreamError) {
         warn!(stream = id.0, %error, "a stream was ended");
         if let Some(responses) = self.streams.get(&id) {
-            let _ = responses.try_send(Err(Status::invalid_argument(error.to_string())));
+            let reason = error.to_string();
+            let status = if error.is_for_want() { Status::resource_exhausted } else { Status::invalid_argument };
+            let _ = responses.try_send(Err(status(reason)));
         }
         self.close_stream(id);
     }

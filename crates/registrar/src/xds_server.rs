@@ -14,22 +14,23 @@ use envoy_types::pb::envoy::service::discovery::v3::{
 };
 use futures_util::{Stream, StreamExt, stream};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
 use xds::{StreamId, Variant};
 
-use crate::door::{Door, Listens, Visitor};
-use crate::event::{Event, XdsEvent};
+use crate::door::{Door, Listens, SILENCE_MAX, Visitor};
+use crate::event::{Event, Turn, XdsEvent};
 
 /// How many responses may wait for one Envoy. The loop keeps what is beyond, as its latest state.
 const RESPONSE_QUEUE: usize = 4;
 
 /// The largest request. The first one of a stream lists every resource that Envoy has, and may bring 60 kB of
 /// Envoy's own extensions.
-const MAX_REQUEST_BYTES: usize = 32 << 20;
+const MAX_REQUEST_BYTES: usize = 8 << 20;
 
 /// How often a client is asked whether it is still there, and how long its answer may take. One that has vanished counts
 /// as an Envoy until then.
@@ -77,7 +78,7 @@ impl XdsServer {
         &self,
         variant: Variant,
         request: Request<Streaming<T>>,
-        event_of: fn(Box<T>) -> XdsEvent,
+        event_of: fn(Box<T>, Turn) -> XdsEvent,
     ) -> Result<impl Stream<Item = Result<xds::Response, Status>> + use<T>, Status> {
         let id = StreamId(self.next_id.fetch_add(1, Ordering::Relaxed));
         let (responses, outgoing) = mpsc::channel(RESPONSE_QUEUE);
@@ -97,14 +98,22 @@ impl XdsServer {
 async fn pump<T>(
     id: StreamId,
     mut requests: Streaming<T>,
-    event_of: fn(Box<T>) -> XdsEvent,
+    event_of: fn(Box<T>, Turn) -> XdsEvent,
     events: mpsc::Sender<Event>,
 ) {
+    let turns = Arc::new(Semaphore::new(1));
+    let mut first = true;
     loop {
-        let event = match requests.message().await {
-            Ok(Some(request)) => event_of(Box::new(request)),
-            Ok(None) => XdsEvent::Closed,
-            Err(status) => {
+        let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
+        let limit = if std::mem::take(&mut first) { SILENCE_MAX } else { Duration::MAX };
+        let event = match timeout(limit, requests.message()).await {
+            Ok(Ok(Some(request))) => event_of(Box::new(request), turn),
+            Ok(Ok(None)) => XdsEvent::Closed,
+            Err(_) => {
+                debug!(stream = id.0, "a stream was opened, and nothing was asked for");
+                XdsEvent::Closed
+            }
+            Ok(Err(status)) => {
                 debug!(stream = id.0, %status, "a stream of Envoy broke off");
                 XdsEvent::Closed
             }

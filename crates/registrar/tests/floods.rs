@@ -16,10 +16,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Registrar, wait_until};
+use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
+use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
+use tokio_stream::StreamExt;
 
 /// How many there are of each that may not disturb the others.
 const SILENT: usize = 500;
@@ -120,6 +123,54 @@ fn a_client_that_says_half_a_request_is_ended_after_a_while() {
         Ok(length) => assert_eq!(length, 0),
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
     }
+}
+
+/// The registrar's resident memory, in MB.
+fn memory(registrar: &Registrar) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", registrar.process.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.split_whitespace().next().unwrap().parse::<u64>().unwrap() / 1024
+}
+
+/// Asks for that many endpoints that nobody knows, on a stream of its own. Yields how the registrar ends it, if it does.
+async fn ask_for_unknown_names(socket: String, stranger: usize, count: usize) -> Option<tonic::Code> {
+    let channel = tonic::transport::Endpoint::try_from(format!("unix://{socket}")).unwrap().connect().await.unwrap();
+    let mut client = AggregatedDiscoveryServiceClient::new(channel);
+    let request = DeltaDiscoveryRequest {
+        type_url: "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment".to_owned(),
+        resource_names_subscribe: (0..count).map(|number| format!("unknown/{stranger}/{number}")).collect(),
+        ..DeltaDiscoveryRequest::default()
+    };
+    let requests = tokio_stream::once(request).chain(tokio_stream::pending());
+    let mut responses = match client.delta_aggregated_resources(requests).await {
+        Ok(responses) => responses.into_inner(),
+        Err(status) => return Some(status.code()),
+    };
+    match tokio::time::timeout(Duration::from_secs(5), responses.message()).await {
+        Ok(Err(status)) => Some(status.code()),
+        _ => None,
+    }
+}
+
+#[test]
+fn streams_that_ask_for_names_without_end_are_refused_and_leave_little_behind() {
+    let registrar = Registrar::start(&[]);
+    let before = memory(&registrar);
+    let socket = registrar.folder.path().join("xds.sock").display().to_string();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let codes: Vec<_> = runtime.block_on(async {
+        let ask = |stranger| tokio::spawn(ask_for_unknown_names(socket.clone(), stranger, 99_000));
+        let asked: Vec<_> = (0..20).map(ask).collect();
+        let mut codes = Vec::new();
+        for one in asked {
+            codes.push(one.await.unwrap());
+        }
+        codes
+    });
+    assert!(codes.iter().all(|code| *code == Some(tonic::Code::ResourceExhausted)), "{codes:?}");
+    let after = memory(&registrar);
+    assert!(after < before + 300, "{before} MB before, {after} MB after");
+    assert_eq!(registrar.get("/healthz", "localhost").0, 200);
 }
 
 /// The task id of the registrar's thread of that name.

@@ -10,6 +10,7 @@ use crate::nack;
 use crate::store::{Knowledge, Name, Store};
 use crate::stream::{Response, Services, Stream, Variant};
 use crate::subscription::{MAX_NAME_LENGTH, MAX_SUBSCRIBED_NAMES};
+use crate::weight::{EXCESS_MAX, STREAM_EXCESS_MAX};
 use crate::{Change, Nack, ResourceCounts, ResourceType, Status, StreamStatus};
 
 /// The most streams that may be open: far more than the Envoys of one host open, even while some of their old
@@ -20,7 +21,7 @@ pub const MAX_STREAMS: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);
 
-/// Why a stream can't go on. The caller ends it with INVALID_ARGUMENT and calls [`Hub::close`]; other streams
+/// Why a stream can't go on. The caller ends it with the status that [`Self::is_for_want`] stands for and calls [`Hub::close`]; other streams
 /// and the resources are as they were.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
@@ -36,6 +37,10 @@ pub enum StreamError {
     /// A name longer than [`MAX_NAME_LENGTH`]; its beginning is given.
     #[error("the name {0:?}… is longer than {MAX_NAME_LENGTH} bytes")]
     NameTooLong(String),
+    /// It brings more names than there is memory for: more than [`STREAM_EXCESS_MAX`], or the most of all while all bring
+    /// more than [`EXCESS_MAX`].
+    #[error("too many names of resources that do not exist: there is no memory for them")]
+    TooMuch,
     /// More than [`MAX_STREAMS`] are open.
     #[error("more than {MAX_STREAMS} streams are open")]
     TooManyStreams,
@@ -53,6 +58,14 @@ enum Answers {
     /// Those on which what is new can be told without what is not known.
     Delta,
     All,
+}
+
+impl StreamError {
+    /// Whether there is no room for it (RESOURCE_EXHAUSTED); else it breaks the protocol (INVALID_ARGUMENT).
+    #[must_use]
+    pub const fn is_for_want(&self) -> bool {
+        matches!(self, Self::TooManyNames | Self::TooMuch | Self::TooManyStreams)
+    }
 }
 
 /// Serves any number of Envoys from one store.
@@ -114,7 +127,7 @@ impl Hub {
         let message = request.error_detail.as_ref().map(|error| nack::truncated(&error.message).to_owned());
         let verdict = stream.handle_delta(&self.store, resource_type, request, now)?;
         self.note_nack(resource_type, verdict, message, now);
-        Ok(())
+        self.check_excess(id)
     }
 
     /// Takes in one request of a state-of-the-world stream. Afterwards [`Self::poll_response`] may have something.
@@ -133,7 +146,21 @@ impl Hub {
         let message = request.error_detail.as_ref().map(|error| nack::truncated(&error.message).to_owned());
         let verdict = stream.handle_sotw(&self.store, resource_type, request, now)?;
         self.note_nack(resource_type, verdict, message, now);
-        Ok(())
+        self.check_excess(id)
+    }
+
+    fn check_excess(&self, id: StreamId) -> Result<(), StreamError> {
+        let own = self.streams.get(&id).map_or(0, |stream| stream.excess(&self.store));
+        if own > STREAM_EXCESS_MAX { Err(StreamError::TooMuch) } else { Ok(()) }
+    }
+
+    /// A stream that has to be ended with [`StreamError::TooMuch`], since all together bring too much: the one that brings
+    /// the most. To be called after each request until there is none.
+    #[must_use]
+    pub fn too_much(&self) -> Option<StreamId> {
+        let excess = || self.streams.iter().map(|(id, stream)| (stream.excess(&self.store), *id));
+        let all: usize = excess().map(|(excess, _)| excess).sum();
+        if all <= EXCESS_MAX { None } else { excess().max().map(|(_, id)| id) }
     }
 
     fn note_nack(
@@ -224,6 +251,7 @@ impl Hub {
             id: *id,
             node_id: stream.node_id.clone(),
             envoy_version: stream.envoy_version.clone(),
+            listens: stream.listens(),
             in_sync: self.answers == Answers::All && stream.is_in_sync(),
         };
         Status {

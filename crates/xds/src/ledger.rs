@@ -168,6 +168,10 @@ impl Ledger {
         self.unanswered_contents
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(crate) fn names(&self) -> impl Iterator<Item = &Name> {
         self.entries.keys().inspect(|_| work::count())
     }

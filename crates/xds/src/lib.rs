@@ -39,6 +39,7 @@ mod store;
 mod stream;
 mod subscription;
 mod substream;
+mod weight;
 
 pub use hub::{Hub, MAX_STREAMS, StreamError, StreamId};
 pub use resource_type::ResourceType;
@@ -46,3 +47,4 @@ pub use status::{Nack, ResourceCounts, Status, StreamStatus};
 pub use store::Change;
 pub use stream::{Response, Services, Variant};
 pub use subscription::{MAX_NAME_LENGTH, MAX_SUBSCRIBED_NAMES};
+pub use weight::{EXCESS_MAX, STREAM_EXCESS_MAX};

@@ -26,6 +26,8 @@ pub struct StreamStatus {
     pub node_id: String,
     /// Envoy's version such as `1.40.0`; empty where the node does not tell.
     pub envoy_version: String,
+    /// Whether it asks for all listeners, as Envoy does.
+    pub listens: bool,
     /// Whether all that this Envoy asked for was sent and is acknowledged, and nothing is rejected.
     pub in_sync: bool,
 }

@@ -12,6 +12,7 @@ use crate::ledger::{Told, Verdict};
 use crate::resource_type::PerType;
 use crate::store::{Name, Store};
 use crate::substream::{Part, Substream, Why};
+use crate::weight::{NAME_COST, PLACES_OF_SERVED};
 use crate::{ResourceType, StreamError, delta, sotw};
 
 /// Which of the two xDS protocols a stream speaks.
@@ -218,6 +219,20 @@ impl Stream {
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let retries = self.substreams.iter().filter_map(|substream| substream.ledger.next_retry());
         retries.chain(self.listeners_wait).min()
+    }
+
+    /// How much memory it takes beyond what the resources that are served account for, about.
+    pub(crate) fn excess(&self, store: &Store) -> usize {
+        let of = |substream: &Substream| {
+            let served = store.len(substream.resource_type) * PLACES_OF_SERVED * NAME_COST;
+            substream.weight().saturating_sub(served)
+        };
+        self.substreams.iter().map(of).sum()
+    }
+
+    /// Whether it asks for all listeners, as Envoy does.
+    pub(crate) fn listens(&self) -> bool {
+        self.substreams[ResourceType::Listener].subscription.wants_all()
     }
 
     pub(crate) fn is_in_sync(&self) -> bool {

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 
 use crate::store::Name;
+use crate::weight::NAME_COST;
 use crate::{ResourceType, StreamError};
 
 /// Stands for all names.
@@ -38,12 +39,19 @@ pub(crate) struct Subscription {
     names: HashSet<Name>,
     /// Names that the client has not asked for yet, but will.
     anticipated: HashSet<Name>,
+    /// The lengths of `names` together.
+    bytes: usize,
 }
 
 impl Subscription {
     pub(crate) fn new(resource_type: ResourceType) -> Self {
         let legacy_wildcard_allowed = resource_type != ResourceType::Endpoint;
-        Self { legacy_wildcard_allowed, all: false, names: HashSet::new(), anticipated: HashSet::new() }
+        Self { legacy_wildcard_allowed, all: false, names: HashSet::new(), anticipated: HashSet::new(), bytes: 0 }
+    }
+
+    /// How much memory the names take.
+    pub(crate) fn weight(&self) -> usize {
+        self.bytes + (self.names.len() + self.anticipated.len()) * NAME_COST
     }
 
     pub(crate) fn wants(&self, name: &str) -> bool {
@@ -90,7 +98,9 @@ impl Subscription {
             } else {
                 let name = Name::from(name);
                 self.anticipated.remove(&name);
-                self.names.insert(Name::clone(&name));
+                if self.names.insert(Name::clone(&name)) {
+                    self.bytes += name.len();
+                }
                 interest.asked.push(name);
             }
         }
@@ -100,7 +110,9 @@ impl Subscription {
                 interest.all_dropped = self.all;
                 (self.all, interest.all_asked) = (false, false);
             } else {
-                let known = self.names.take(name.as_str()).or_else(|| self.anticipated.take(name.as_str()));
+                let named = self.names.take(name.as_str());
+                self.bytes -= named.as_ref().map_or(0, |name| name.len());
+                let known = named.or_else(|| self.anticipated.take(name.as_str()));
                 interest.dropped.extend(known);
             }
         }
@@ -122,6 +134,7 @@ impl Subscription {
         };
         interest.asked.iter().for_each(|name| self.cancel(name));
         (self.all, self.names) = (all, names);
+        self.bytes = self.names.iter().map(|name| name.len()).sum();
         Ok(interest)
     }
 

@@ -10,6 +10,7 @@ use crate::ResourceType;
 use crate::ledger::{Ledger, Told};
 use crate::store::{Name, Resource, Store, Version};
 use crate::subscription::{Interest, Subscription};
+use crate::weight::NAME_COST;
 
 /// The most resources in one response, where it may be split.
 pub(crate) const RESPONSE_MAX_RESOURCES: usize = 500;
@@ -196,6 +197,12 @@ impl Substream {
         while let Some(name) = self.ledger.pop_retry(now) {
             self.touch(store, &name, Why::Asked);
         }
+    }
+
+    /// How much memory all of it takes, about.
+    pub(crate) fn weight(&self) -> usize {
+        let remembered = self.ledger.len() + self.upserts.len() + self.removals.len();
+        self.subscription.weight() + remembered * NAME_COST
     }
 
     pub(crate) fn is_in_sync(&self) -> bool {

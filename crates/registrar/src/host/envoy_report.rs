@@ -10,7 +10,9 @@ use super::{Host, unix_ms};
 impl Host {
     pub(super) fn envoy(&mut self) -> admin_api::Envoy {
         let status = self.hub.status();
-        if let Some(stream) = status.streams.last() {
+        // A stranger may be connected too. Envoy asks for all listeners, and takes them.
+        let shown = status.streams.iter().max_by_key(|stream| (stream.listens, stream.in_sync, stream.id));
+        if let Some(stream) = shown {
             self.last_envoy = Some((stream.node_id.clone(), stream.envoy_version.clone()));
         }
         let (node_id, version) = self.last_envoy.clone().unzip();
@@ -22,7 +24,7 @@ impl Host {
             connected: !status.streams.is_empty(),
             node_id: node_id.filter(|id| !id.is_empty()),
             version: version.filter(|version| !version.is_empty()),
-            in_sync: !status.streams.is_empty() && status.streams.iter().all(|stream| stream.in_sync),
+            in_sync: shown.is_some_and(|stream| stream.in_sync),
             capture: capture.mode.as_str().to_owned(),
             capture_reason: capture.reason,
             capture_problem: capture.problem,

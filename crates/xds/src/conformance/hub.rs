@@ -118,3 +118,26 @@ fn what_is_not_this_protocol_ends_the_stream_with_a_reason() {
     let many: String = (0..=crate::MAX_SUBSCRIBED_NAMES).map(|n| format!("have:{n}=1 ")).collect();
     assert_eq!(lab.try_ask(lds, &format!("LDS {many}")), Err(StreamError::TooManyNames));
 }
+
+#[test]
+fn a_stream_that_brings_too_many_names_is_refused_and_of_all_together_the_one_that_brings_the_most() {
+    let mut lab = Lab::serving("C:a=1 E:a=1 L:x=1");
+    let names = |stream: usize, count: usize| {
+        (0..count).map(|number| format!(" +unknown/{stream}/{number}")).collect::<String>()
+    };
+    let envoy = lab.delta_in_sync("+a");
+    let greedy = lab.delta();
+    assert_eq!(lab.try_ask(greedy, &format!("EDS{}", names(0, 99_000))), Err(StreamError::TooMuch));
+    lab.hub.close(greedy);
+    let strangers: Vec<_> = (1..=4).map(|_| lab.delta()).collect();
+    for (number, stranger) in strangers.iter().enumerate() {
+        assert_eq!(lab.hub.too_much(), None);
+        lab.try_ask(*stranger, &format!("EDS{}", names(number, 36_000 + number))).unwrap();
+    }
+    let ended = lab.hub.too_much();
+    assert_eq!(ended, strangers.last().copied(), "it brings the most");
+    lab.hub.close(ended.unwrap());
+    assert_eq!(lab.hub.too_much(), None);
+    lab.apply("L:x=2");
+    assert_eq!(lab.receive(envoy).len(), 1, "Envoy is served as before");
+}
