@@ -146,7 +146,7 @@ async fn ask_for_unknown_names(socket: String, stranger: usize, count: usize) ->
         Ok(responses) => responses.into_inner(),
         Err(status) => return Some(status.code()),
     };
-    match tokio::time::timeout(Duration::from_secs(5), responses.message()).await {
+    match tokio::time::timeout(Duration::from_secs(60), responses.message()).await {
         Ok(Err(status)) => Some(status.code()),
         _ => None,
     }
