@@ -17,7 +17,7 @@ use rand::rngs::{StdRng, SysRng};
 use sd_notify::NotifyState;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::runtime::Handle;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -78,6 +78,7 @@ pub enum RunError {
 /// # Errors
 /// Something that is needed can't be had; nothing goes on in the background.
 pub async fn run(config: Config) -> Result<(), RunError> {
+    let stop_signals = StopSignals::catch()?;
     let shares = Shares::of_this_process();
     let sockets = Sockets::open(&config).await?;
     let (events, incoming) = mpsc::channel(EVENT_QUEUE);
@@ -137,8 +138,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             Ok(())
         }
         ended = serve_xds(sockets.xds, Door::new(shares.xds), envoys) => Ok(ended?),
-        stopped = stop_signal() => {
-            stopped?;
+        () = stop_signals.stopped() => {
             signals.stop.notify_one();
             // What it is at is done. A loop that stands still is not waited for.
             let _ = timeout(STOP_PATIENCE, ended).await;
@@ -319,21 +319,32 @@ async fn serve_xds(socket: XdsSocket, door: Arc<Door>, envoys: XdsServer) -> Res
     }
 }
 
-async fn stop_signal() -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    loop {
-        let name = tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-            Some(()) = hangup.recv() => {
-                info!("SIGHUP: the registrar goes on as it is; settings are read at its start, static services whenever they change");
-                continue;
+/// The signals that the registrar knows. From the moment this exists, none of them ends the process by itself.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl StopSignals {
+    fn catch() -> io::Result<Self> {
+        let [terminate, interrupt, hangup] =
+            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+        Ok(Self { terminate: terminate?, interrupt: interrupt?, hangup: hangup? })
+    }
+
+    /// Waits for one that ends the registrar.
+    async fn stopped(mut self) {
+        let name = loop {
+            tokio::select! {
+                _ = self.terminate.recv() => break "SIGTERM",
+                _ = self.interrupt.recv() => break "SIGINT",
+                Some(()) = self.hangup.recv() => {
+                    info!("SIGHUP: the registrar goes on as it is; settings are read at its start, static services whenever they change");
+                }
             }
         };
         info!("{name}: the registrar stops, Envoy keeps what it was told");
-        return Ok(());
     }
 }
 

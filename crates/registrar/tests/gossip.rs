@@ -145,7 +145,7 @@ fn silent_connections(to: u16, count: usize) -> std::sync::Arc<std::sync::atomic
         thread::spawn(move || {
             while !stop.load(Ordering::Relaxed) {
                 let Some(mut stream) = connect_from([127, 0, 0, 66], to) else { continue };
-                let _ = stream.set_read_timeout(Some(std::time::Duration::from_secs(1)));
+                let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
                 while !stop.load(Ordering::Relaxed) {
                     match std::io::Read::read(&mut stream, &mut [0]) {
                         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
@@ -174,7 +174,7 @@ fn silent_connections_without_the_key_keep_no_new_host_out() {
     let (one, two) = (free_port(), free_port());
     let _first = start("first", one, KEY, &[]);
     let stop = silent_connections(one, 34);
-    thread::sleep(std::time::Duration::from_millis(500));
+    thread::sleep(Duration::from_millis(500));
     let second = start("second", two, KEY, &[format!("127.0.0.1:{one}")]);
     let name = format!("127.0.0.1:{one}");
     wait_until("the new host is let in", || seed(&second, &name).outcome == SeedOutcome::Reached);
