@@ -195,10 +195,10 @@ pub(crate) fn set_options(socket: BorrowedFd<'_>) -> Result<(), Errno> {
     setsockopt(&socket, TcpKeepInterval, &KEEPALIVE_SECONDS)
 }
 
-/// Whether a socket's peer has everything that was sent to it.
+/// How many bytes that were sent to a socket's peer it has not taken yet.
 #[must_use]
-pub(crate) fn is_delivered(socket: &OwnedFd) -> bool {
-    descriptor::unsent(socket.as_fd()).unwrap_or(0) == 0
+pub(crate) fn undelivered(socket: &OwnedFd) -> usize {
+    descriptor::unsent(socket.as_fd()).unwrap_or(0)
 }
 
 /// Ends a connection by a reset, which throws away what the peer has not got yet.

@@ -25,8 +25,9 @@ const DESCRIPTORS_RESERVED: u64 = 32;
 const WANT_PAUSE: Duration = Duration::from_millis(100);
 /// How often it is looked whether a peer has everything before its connection is reset.
 const PARTING_LOOK: Duration = Duration::from_millis(20);
-/// How long a peer has to take it.
-const PARTING_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a peer may take nothing of it. A slow one gets everything, as from docker-proxy, whose kernel goes on sending
+/// for it.
+const PARTING_PATIENCE: Duration = Duration::from_secs(60);
 
 const BOTH_WAYS: EpollFlags =
     EpollFlags::EPOLLIN.union(EpollFlags::EPOLLOUT).union(EpollFlags::EPOLLRDHUP).union(EpollFlags::EPOLLET);
@@ -43,8 +44,8 @@ pub(crate) struct TcpForwarder {
     unfinished: Vec<Key>,
     /// Those that wait for a pipe.
     starved: Vec<Key>,
-    /// Sockets whose peer is to be reset as soon as it has everything, or at the latest at this time.
-    parting: Vec<(OwnedFd, Instant)>,
+    /// Sockets whose peer is to be reset as soon as it has everything.
+    parting: Vec<Parting>,
     /// Whether accepting is suspended, and until when at the latest (`None`: until a connection ends).
     paused: Option<Option<Instant>>,
     /// When the starved and the parting are looked at next.
@@ -53,6 +54,33 @@ pub(crate) struct TcpForwarder {
     watches: bool,
     /// The strongest of what they showed.
     found: Option<Finding>,
+}
+
+/// A socket whose peer is to be reset as soon as it has everything.
+#[derive(Debug)]
+struct Parting {
+    socket: OwnedFd,
+    /// Bytes that the peer had not taken at the last look.
+    left: usize,
+    /// When it is reset if it takes nothing until then.
+    deadline: Instant,
+}
+
+impl Parting {
+    fn begin(socket: OwnedFd, now: Instant) -> Self {
+        Self { left: connection::undelivered(&socket), socket, deadline: now + PARTING_PATIENCE }
+    }
+
+    /// Itself, if there is still something to wait for; otherwise the peer was reset.
+    fn look(self, now: Instant) -> Option<Self> {
+        let left = connection::undelivered(&self.socket);
+        let deadline = if left < self.left { now + PARTING_PATIENCE } else { self.deadline };
+        if left > 0 && now < deadline {
+            return Some(Self { left, deadline, ..self });
+        }
+        connection::reset(self.socket);
+        None
+    }
 }
 
 impl TcpForwarder {
@@ -179,10 +207,10 @@ impl TcpForwarder {
     /// Passes a failure on to the other side: a reset, once everything from before is delivered.
     fn part(&mut self, key: Key, now: Instant) {
         for socket in self.connections.remove(key).into_iter().flat_map(Connection::into_sockets) {
-            if connection::is_delivered(&socket) {
+            if connection::undelivered(&socket) == 0 {
                 connection::reset(socket);
             } else {
-                self.parting.push((socket, now + PARTING_TIMEOUT));
+                self.parting.push(Parting::begin(socket, now));
                 self.look_at = earlier(self.look_at, Some(now + PARTING_LOOK));
             }
         }
@@ -213,12 +241,8 @@ impl TcpForwarder {
 
     fn look(&mut self, now: Instant) {
         self.look_at = None;
-        for (socket, deadline) in std::mem::take(&mut self.parting) {
-            if deadline <= now || connection::is_delivered(&socket) {
-                connection::reset(socket);
-            } else {
-                self.parting.push((socket, deadline));
-            }
+        for parting in std::mem::take(&mut self.parting) {
+            self.parting.extend(parting.look(now));
         }
         if !self.parting.is_empty() {
             self.look_at = Some(now + PARTING_LOOK);

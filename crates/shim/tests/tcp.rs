@@ -126,6 +126,38 @@ fn what_was_sent_before_a_reset_arrives() {
 }
 
 #[test]
+fn a_slow_client_gets_everything_that_the_container_sent_before_it_reset() {
+    const STEP: usize = 40_000;
+    let (address, connections) = held_container();
+    let shim = Start::new(address).serve();
+    let mut client = shim.connect();
+    setsockopt(&client, sockopt::RcvBuf, &STEP).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut container = connections.recv_timeout(PATIENCE).unwrap();
+    // What the container does not read makes its end a reset.
+    client.write_all(b"unread").unwrap();
+    let sent = pattern(1_000_000);
+    container.write_all(&sent).unwrap();
+    eventually("the container has what it will not read", || {
+        container.peek(&mut [0; 6]).is_ok_and(|length| length == 6).then_some(())
+    });
+    // Its kernel forgets what it has not sent yet.
+    eventually("everything has left the container", || (unsent(&container) == 0).then_some(()));
+    drop(container);
+    let mut received: Vec<u8> = Vec::new();
+    // For longer than the 5 seconds that once were all that a client had.
+    while received.len() < sent.len() {
+        let mut step = vec![0; STEP];
+        let length = client.read(&mut step).unwrap();
+        assert!(length > 0, "the end after {} bytes", received.len());
+        received.extend(&step[..length]);
+        std::thread::sleep(Duration::from_millis(300).mul_f64(length as f64 / STEP as f64));
+    }
+    assert!(received == sent);
+    assert_eq!(client.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
 fn an_answer_to_an_upload_that_the_container_refuses_arrives() {
     // As web servers answer "413": an answer, and a reset for what was not read.
     let address = container(|mut stream| {

@@ -1,13 +1,17 @@
 //! One connection that came to us instead of Envoy: whom it was meant for, and the bytes both ways.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::{Ip6tOriginalDst, OriginalDst};
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use xds::resources::service::CONNECT_TIMEOUT;
+
+/// Bytes that one direction of a connection holds at most.
+const BUFFER: usize = 8 * 1024;
 
 /// Where the client meant to go: before the kernel translated it, if it did.
 pub(super) fn destination(client: &TcpStream) -> std::io::Result<SocketAddr> {
@@ -30,8 +34,50 @@ pub(super) async fn forward(mut client: TcpStream, instances: &[SocketAddr]) {
     let Some(mut server) = connect(instances).await else { return reset(&client) };
     let _ = client.set_nodelay(true).and_then(|()| server.set_nodelay(true));
     let _ = super::socket::find_out_who_vanished(&server);
-    // A failure on one side ends the other, as with docker-proxy.
-    let _ = copy_bidirectional(&mut client, &mut server).await;
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_server, mut to_server) = server.split();
+    let mut asked = pin!(pass(&mut from_client, &mut to_server));
+    let mut answered = pin!(pass(&mut from_server, &mut to_client));
+    let first = tokio::select! {
+        end = &mut asked => First::Asked(end),
+        end = &mut answered => First::Answered(end),
+    };
+    match first {
+        First::Asked(End::Stream) => drop(answered.await),
+        // What the server said before it stopped to listen still arrives.
+        First::Asked(End::ReceiverFailed) => drop(answered.await),
+        First::Answered(End::Stream) => drop(asked.await),
+        First::Asked(End::SenderFailed) | First::Answered(End::SenderFailed | End::ReceiverFailed) => {}
+    }
+}
+
+/// Which direction came to its end first.
+enum First {
+    Asked(End),
+    Answered(End),
+}
+
+/// How a direction came to its end.
+enum End {
+    /// The stream ended, and the receiver knows.
+    Stream,
+    /// The sender failed. Everything that it sent before was passed on.
+    SenderFailed,
+    /// The receiver takes no more.
+    ReceiverFailed,
+}
+
+/// Passes bytes one way.
+async fn pass(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) -> End {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match from.read(&mut buffer).await {
+            Ok(0) => return if to.shutdown().await.is_ok() { End::Stream } else { End::ReceiverFailed },
+            Ok(length) if to.write_all(&buffer[..length]).await.is_err() => return End::ReceiverFailed,
+            Ok(_) => {}
+            Err(_) => return End::SenderFailed,
+        }
+    }
 }
 
 /// Has the kernel say "reset" instead of "end" when the connection is dropped.
@@ -51,8 +97,8 @@ async fn connect(instances: &[SocketAddr]) -> Option<TcpStream> {
 #[cfg(test)]
 mod tests {
     use std::io::ErrorKind;
+    use std::time::Duration;
 
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -90,6 +136,27 @@ mod tests {
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
         assert_eq!((question.as_str(), answer.as_str()), ("question", "answer"));
+        forwarding.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_an_instance_said_before_it_stopped_to_listen_arrives() {
+        let (mut client, accepted) = connected().await;
+        let (instance, address) = listener().await;
+        let forwarding = tokio::spawn(async move { forward(accepted, &[address]).await });
+        let mut instance = instance.accept().await.unwrap().0;
+        client.write_all(b"unread").await.unwrap();
+        instance.readable().await.unwrap();
+        let said = vec![7; 300_000];
+        instance.write_all(&said).await.unwrap();
+        // Its kernel forgets what it has not sent yet.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        // What it has not read makes this a reset, and what the client goes on to say fails.
+        drop(instance);
+        client.write_all(&[0; 1000]).await.unwrap();
+        let mut heard = Vec::new();
+        let _ = client.read_to_end(&mut heard).await;
+        assert_eq!(heard.len(), said.len());
         forwarding.await.unwrap();
     }
 
