@@ -35,7 +35,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("gossip", &["model"]),
     ("xds", &["model"]),
     ("capture", &["model"]),
-    ("catalog", &["health", "model"]),
+    ("catalog", &["evidence", "health", "model"]),
     ("envoy-docker-shim", &["evidence", "model", "shim-wire", "sock-diag", "socket-group"]),
     (
         "envoy-docker-registrar",

@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 
 use lab::eventually;
-use model::ProxyMode;
+use model::Treatment;
 use std::time::Duration;
 use xds::resources::service::{self, Binding, ServiceSettings};
 
@@ -31,8 +31,8 @@ fn every_client_is_asked_whether_it_is_still_there_also_of_a_captured_port() {
         prefer_local: false,
     };
     let mut changes = service::common(&captured);
-    changes.extend(service::set(&service_9500(&[("here", "127.0.0.1:81")], ProxyMode::Tcp), &captured, &settings));
-    changes.extend(set(&published("127.0.0.2:8080", "127.0.0.1:81", ProxyMode::Tcp), &settings));
+    changes.extend(service::set(&service_9500(&[("here", "127.0.0.1:81")], Treatment::Tcp), &captured, &settings));
+    changes.extend(set(&published("127.0.0.2:8080", "127.0.0.1:81", Treatment::Tcp), &settings));
     let envoy = Envoy::start(&changes);
     CAPTURE.iter().for_each(|rule| drop(envoy.namespace().run("nft", &[rule])));
     let _app = envoy.app("127.0.0.1:81", "");

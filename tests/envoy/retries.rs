@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lab::http::Request;
-use model::ProxyMode;
+use model::Treatment;
 
 use crate::app::App;
 use crate::ports::{of_host, published, service, set};
@@ -31,7 +31,7 @@ fn an_application_that_says_not_connected_is_sent_its_post_once() {
         &[("here", "127.0.0.1:81"), ("there", "127.0.0.2:8080"), ("elsewhere", "127.0.0.3:8080")],
         &of_host("here"),
     );
-    changes.extend(set(&published("127.0.0.2:8080", "127.0.0.1:82", ProxyMode::Http), &of_host("there")));
+    changes.extend(set(&published("127.0.0.2:8080", "127.0.0.1:82", Treatment::Http), &of_host("there")));
     let envoy = Envoy::start(&changes);
     // What anybody learns who asks a published port that can't be connected to.
     let own_failure = envoy.send(&post("http://127.0.0.2:8080/")).unwrap();
@@ -54,7 +54,7 @@ fn an_application_that_says_not_connected_is_sent_its_post_once() {
 #[test]
 fn an_instance_behind_another_envoy_that_cannot_connect_to_it_costs_no_post() {
     let mut changes = service(&[("here", "127.0.0.1:81"), ("there", "127.0.0.2:8080")], &of_host("here"));
-    changes.extend(set(&published("127.0.0.2:8080", "127.0.0.1:82", ProxyMode::Http), &of_host("there")));
+    changes.extend(set(&published("127.0.0.2:8080", "127.0.0.1:82", Treatment::Http), &of_host("there")));
     let envoy = Envoy::start(&changes);
     let app = envoy.app("127.0.0.1:81", OK);
     for round in 1..=6 {
@@ -67,7 +67,7 @@ fn an_instance_behind_another_envoy_that_cannot_connect_to_it_costs_no_post() {
 
 #[test]
 fn no_client_can_ask_for_retries() {
-    let envoy = Envoy::start(&set(&published("127.0.0.2:8080", "127.0.0.1:82", ProxyMode::Http), &of_host("there")));
+    let envoy = Envoy::start(&set(&published("127.0.0.2:8080", "127.0.0.1:82", Treatment::Http), &of_host("there")));
     let app = envoy.app("127.0.0.1:82", "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n");
     for (round, address) in ["127.0.0.1", "10.0.0.1", "192.0.2.1"].into_iter().enumerate() {
         let asks = post("http://127.0.0.2:8080/")

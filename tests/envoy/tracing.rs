@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lab::eventually;
 use lab::http::Request;
-use model::ProxyMode;
+use model::Treatment;
 use xds::resources::{self, Settings, Tracing, TracingProtocol};
 
 use crate::ports::{of_host, published, set};
@@ -21,8 +21,8 @@ fn a_collector_behind_a_published_port_is_sent_the_span_of_a_request_and_no_more
         let settings = Settings { tracing: Some(tracing), ..of_host("here") };
         let collector = format!("127.0.0.2:{port}");
         let mut changes = resources::common(&settings);
-        changes.extend(set(&published(&collector, "127.0.0.1:83", ProxyMode::Http), &settings));
-        changes.extend(set(&published("127.0.0.2:8080", "127.0.0.1:82", ProxyMode::Http), &settings));
+        changes.extend(set(&published(&collector, "127.0.0.1:83", Treatment::Http), &settings));
+        changes.extend(set(&published("127.0.0.2:8080", "127.0.0.1:82", Treatment::Http), &settings));
         let envoy = Envoy::start(&changes);
         envoy.app("127.0.0.1:82", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
         let collector = envoy.app("127.0.0.1:83", "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");

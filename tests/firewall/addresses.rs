@@ -102,7 +102,19 @@ fn udp_takes_dockers_own_path(version: Docker) {
     let lab = Lab::of_this_test();
     let (host, client) = (one_setting(&lab, "a", version).start(), lab.client("client"));
     host.need_web_image();
-    host.docker(&["run", "-d", "-p", "8080:80", "-p", "8080:53/udp", "web", "http:80", "udp:53"]);
+    host.docker(&[
+        "run",
+        "-d",
+        "-p",
+        "8080:80",
+        "-p",
+        "8080:53/udp",
+        "-l",
+        "ProxyMode=http",
+        "web",
+        "http:80",
+        "udp:53",
+    ]);
     await_diverted(&host, 8080);
     let udp: Vec<_> = host.ports(8080).into_iter().filter(|port| port["protocol"] == "udp").collect();
     assert!(!udp.is_empty(), "UDP ports have their shims");

@@ -164,6 +164,8 @@ fn bad_labels_are_shown_and_the_port_works() {
     let host = lab.host("a").start();
     let labels = ["-l", "ServiceName=my web/ünï", "-l", "ProxyMode=quic", "-l", "ServicePort_81=9501"];
     let id = host.run_web(&[&["-p", "8080:80"], &labels[..]].concat());
+    // A mode that is not known counts as auto: the answer shows what the program speaks.
+    host.get("http://127.0.0.1:8080/").expect("the port answers");
     for port in host.await_served_by_envoy(8080) {
         let problem = port["problem"].as_str().unwrap_or_default();
         assert!(problem.contains("ServiceName") && problem.contains("quic"), "{port}");

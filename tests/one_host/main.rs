@@ -12,6 +12,7 @@ mod churn;
 mod deaths;
 mod in_containers;
 mod lab_itself;
+mod learning;
 mod memory;
 mod ordinary_user;
 mod protocols;

@@ -1,4 +1,5 @@
-//! Without any label: real programs that speak something else than HTTP pass Envoy unharmed, and HTTP as `http`.
+//! Without any label: real programs that speak something else than HTTP pass unharmed, first through the shim and then
+//! through Envoy, and HTTP is treated as `http` once it was seen.
 
 use std::time::Duration;
 
@@ -46,8 +47,10 @@ fn counted(host: &Host, port: u16) -> (u64, u64) {
 
 fn redis(host: &Host) {
     start(host, "redis", &["6379:6379"], "exec redis-server --bind 0.0.0.0 --protected-mode no --save ''");
+    let set = || assert_eq!(ask(host, "redis", &format!("redis-cli -h {HOST} set key value")), "OK");
+    set();
     host.await_served_by_envoy(6379);
-    assert_eq!(ask(host, "redis", &format!("redis-cli -h {HOST} set key value")), "OK");
+    set();
     assert_eq!(ask(host, "redis", &format!("redis-cli -h {HOST} get key")), "value");
     let (tcp, http) = counted(host, 6379);
     assert!(tcp >= 2 && http == 0, "Redis: {tcp} connections as tcp, {http} as http");
@@ -61,10 +64,12 @@ fn postgres(host: &Host) {
           exec su postgres -c \"/usr/lib/postgresql/$version/bin/postgres -c listen_addresses='*' -c config_file=$folder/postgresql.conf\"
         done";
     start(host, "postgres", &["5432:5432"], script);
-    host.await_served_by_envoy(5432);
     // The first bytes ask for TLS; what follows is encrypted with the server's own certificate.
     let client = format!("psql -h {HOST} -U postgres -tAc");
-    assert_eq!(ask(host, "postgres", &format!("{client} 'select 6 * 7'")), "42");
+    let select = || assert_eq!(ask(host, "postgres", &format!("{client} 'select 6 * 7'")), "42");
+    select();
+    host.await_served_by_envoy(5432);
+    select();
     let encrypted = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
     assert_eq!(ask(host, "postgres", &format!("{client} '{encrypted}'")), "t");
     let (tcp, http) = counted(host, 5432);
@@ -78,8 +83,9 @@ fn ssh(host: &Host) {
         ssh-keygen -A
         exec /usr/sbin/sshd -D -e";
     start(host, "ssh", &["2222:22"], script);
-    host.await_served_by_envoy(2222);
     let client = format!("ssh -i /key -p 2222 -o StrictHostKeyChecking=no root@{HOST} 'echo through ssh'");
+    assert_eq!(ask(host, "ssh", &client), "through ssh");
+    host.await_served_by_envoy(2222);
     assert_eq!(ask(host, "ssh", &client), "through ssh");
     let (tcp, http) = counted(host, 2222);
     assert!(tcp >= 1 && http == 0, "SSH: {tcp} connections as tcp, {http} as http");
@@ -102,16 +108,24 @@ fn nginx(host: &Host) {
         END
         exec nginx -c /nginx.conf -g 'daemon off;'";
     start(host, "nginx", &["8443:443", "8080:80"], &script.replace("$scheme", r"\$scheme").replace("\n        ", "\n"));
-    host.await_served_by_envoy(8443);
-    host.await_served_by_envoy(8080);
     let request = r"printf 'GET / HTTP/1.0\r\n\r\n'";
     let client =
         format!("{request} | openssl s_client -quiet -verify_return_error -CAfile /cert.pem -connect {HOST}:8443");
-    let answer = ask(host, "nginx", &format!("{client} 2>/dev/null | tail -n 1"));
-    assert_eq!(answer, "served over https", "the client sees nginx's own certificate");
+    let over_tls = || {
+        let answer = ask(host, "nginx", &format!("{client} 2>/dev/null | tail -n 1"));
+        assert_eq!(answer, "served over https", "the client sees nginx's own certificate");
+    };
+    over_tls();
+    host.await_served_by_envoy(8443);
+    over_tls();
     let (tcp, http) = counted(host, 8443);
     assert!(tcp >= 1 && http == 0, "TLS: {tcp} connections as tcp, {http} as http");
-    let answer = host.get("http://127.0.0.1:8080/").expect("plain HTTP is answered");
-    assert_eq!(answer.text(), "served over http\n");
+    let in_plain = || {
+        let answer = host.get("http://127.0.0.1:8080/").expect("plain HTTP is answered");
+        assert_eq!(answer.text(), "served over http\n");
+    };
+    in_plain();
+    host.await_served_by_envoy(8080);
+    in_plain();
     assert_eq!(counted(host, 8080), (0, 1), "HTTP without a label is treated as http");
 }

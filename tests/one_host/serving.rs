@@ -26,7 +26,7 @@ fn http_is_answered_through_envoy_over_both_families(version: Docker) {
     for port in host.await_served_by_envoy(8080) {
         assert_eq!(port["container_id"], id.as_str());
         assert_eq!((&port["service_name"], &port["environment_name"]), (&"web".into(), &"test".into()));
-        assert_eq!((&port["container_port"], &port["proxy_mode"]), (&80.into(), &"auto".into()));
+        assert_eq!((&port["container_port"], &port["proxy_mode"]), (&80.into(), &"http".into()));
         assert!(port["problem"].is_null(), "{port}");
     }
     let (v4, v6) = (host.address().to_string(), format!("[{}]", host.address6()));
@@ -66,8 +66,13 @@ fn a_server_that_speaks_first_passes_in_tcp_mode_and_without_a_label(version: Do
     let host = lab.host("a").docker(version).start();
     host.run_program(&["-p", "8081:81", "-l", "ProxyMode=tcp", "-l", "ServiceName=says"], &["banner:81"]);
     host.run_program(&["-p", "8082:81", "-l", "ServiceName=says"], &["banner:81"]);
+    // Without a label the shim is the first to see that the server speaks first.
+    assert_eq!(host.await_served_by("shim", 8082)[0]["treatment"], "learning");
+    let said = conversation(&host, SocketAddr::from(([127, 0, 0, 1], 8082)));
+    assert_eq!(said, "hello, I speak first\r\nis it you?\r\ngoodbye\r\n");
     for (port, mode) in [(8081, "tcp"), (8082, "auto")] {
-        assert_eq!(host.await_served_by_envoy(port)[0]["proxy_mode"], mode);
+        let listed = &host.await_served_by_envoy(port)[0];
+        assert_eq!((&listed["proxy_mode"], &listed["treatment"]), (&mode.into(), &"tcp".into()));
         for address in [format!("127.0.0.1:{port}"), format!("[::1]:{port}")] {
             let said = conversation(&host, address.parse().expect("an address"));
             assert_eq!(said, "hello, I speak first\r\nis it you?\r\ngoodbye\r\n", "at {address}");
@@ -146,7 +151,7 @@ fn a_port_of_mode_none_stays_with_its_shim() {
 fn a_default_mode_can_be_given_to_the_registrar() {
     let lab = Lab::of_this_test();
     let host = lab.host("a").registrar_arguments(&["--default-proxy-mode", "tcp"]).start();
-    host.run_web(&["-p", "8080:80"]);
+    host.run_web_unlabelled(&["-p", "8080:80"]);
     assert_eq!(host.await_served_by_envoy(8080)[0]["proxy_mode"], "tcp");
     let answer = host.get("http://127.0.0.1:8080/").expect("the port answers");
     assert!(!passed_envoy(&answer), "HTTP passes a tcp port as bytes: {}", answer.text());
@@ -160,7 +165,7 @@ fn a_container_on_two_networks_with_ipv6_is_served() {
     host.docker(&["network", "create", "--subnet", "10.99.1.0/24", "one"]);
     host.docker(&["network", "create", "--subnet", "10.99.2.0/24", "two"]);
     host.need_web_image();
-    host.docker(&["create", "--name", "web", "-p", "8080:80", "--network", "one", "web"]);
+    host.docker(&["create", "--name", "web", "-l", "ProxyMode=http", "-p", "8080:80", "--network", "one", "web"]);
     host.docker(&["network", "connect", "two", "web"]);
     host.docker(&["start", "web"]);
     host.await_program("web");

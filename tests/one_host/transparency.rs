@@ -82,18 +82,24 @@ fn grpc_passes_end_to_end_as_http_without_any_label() {
     let lab = Lab::of_this_test();
     let host = lab.host("a").start();
     host.run_program(&["-p", "8080:50051"], &["grpc:50051"]);
+    let converse = |messages: &[(&str, Duration)]| {
+        let said = host.namespace().in_network(|| {
+            let target = SocketAddr::from(([127, 0, 0, 1], 8080));
+            grpc::converse(target, messages).map_err(|error| error.to_string())
+        });
+        said.expect("the port speaks gRPC")
+    };
+    assert_eq!(converse(&[("first", Duration::ZERO)]).answers, ["first"], "the shim passes it");
     host.await_served_by_envoy(8080);
     let long = "x".repeat(3 << 20);
     // Longer than Envoy lets a connection to a container be without a request.
     let pause = Duration::from_secs(7);
     let messages = [("one", Duration::ZERO), (&long, Duration::ZERO), ("after a pause", pause), (grpc::FAIL, pause)];
-    let said = host.namespace().in_network(|| {
-        let target = SocketAddr::from(([127, 0, 0, 1], 8080));
-        grpc::converse(target, &messages).map_err(|error| error.to_string())
-    });
-    let said = said.expect("the port speaks gRPC");
+    let said = converse(&messages);
     assert_eq!(said.answers, ["one", &long, "after a pause"], "messages pass both ways while the stream is open");
     let end = said.end.expect("the error of the application comes in the trailers");
     assert_eq!((end.code(), end.message()), (tonic::Code::ResourceExhausted, grpc::FAILURE));
-    assert_eq!(said.forwarded_for.as_deref(), Some("127.0.0.1"), "Envoy took it for HTTP");
+    assert_eq!(said.forwarded_for, None, "no header is added");
+    let counted = host.envoy_stat(r"^http\.local/web//0\.0\.0\.0/8080\.downstream_rq_total$");
+    assert_eq!(counted, 1, "Envoy took it for HTTP");
 }

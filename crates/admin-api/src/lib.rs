@@ -63,6 +63,15 @@ pub struct Port {
     pub environment_name: Option<String>,
     /// `http`, `tcp`, `auto` or `none`; null until the container is found.
     pub proxy_mode: Option<String>,
+    /// How new connections are treated; null until the container is found, and where Envoy has no part in it.
+    #[serde(default)]
+    pub treatment: Option<Treatment>,
+    /// Why, in a sentence, where neither label nor setting says how.
+    #[serde(default)]
+    pub treatment_reason: Option<String>,
+    /// The clients whose connections are forwarded past Envoy, as bytes, because Envoy refused a request of theirs.
+    #[serde(default)]
+    pub bypassed_clients: Vec<IpAddr>,
     /// Who answers new connections now.
     pub served_by: ServedBy,
     /// The shim's process id; null where Docker publishes the port without a shim of ours.
@@ -90,6 +99,18 @@ pub enum Shim {
     #[default]
     #[serde(other)]
     Unknown,
+}
+
+/// How a port's connections are treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Treatment {
+    /// As bytes, until the application's answers show whether they are HTTP that Envoy passes unharmed.
+    Learning,
+    /// As HTTP.
+    Http,
+    /// As bytes.
+    Tcp,
 }
 
 /// Who answers new connections to a published port.
@@ -280,6 +301,9 @@ mod tests {
             service_name: None,
             environment_name: None,
             proxy_mode: None,
+            treatment: Some(Treatment::Learning),
+            treatment_reason: None,
+            bypassed_clients: Vec::new(),
             served_by: ServedBy::Pending,
             shim_pid: Some(17),
             shim: Shim::Registered,
@@ -290,6 +314,7 @@ mod tests {
         assert_eq!(json["host_address"], "::");
         assert_eq!(json["host_port"], 8080);
         assert_eq!(json["served_by"], "pending");
+        assert_eq!(json["treatment"], "learning");
         assert_eq!(json["problem"], serde_json::Value::Null);
     }
 }

@@ -5,11 +5,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use evidence::Finding;
 use model::labels::{Defaults, PortMeaning};
-use model::{ContainerId, Protocol, ProxiedPort, ProxyMode, PublishedPort};
+use model::{ContainerId, Protocol, ProxiedPort, PublishedPort};
 
 use crate::docker_listing::{DockerListing, ListedContainer, ListedPort};
-use crate::registration::{Claim, Container, RELEASE_HOLD, Registration, RegistrationId, ShimTarget};
+use crate::learning::Learning;
+use crate::lessons::{ImagePort, Lessons};
+use crate::registration::{
+    Claim, Container, RELEASE_HOLD, Registration, RegistrationId, ShimTarget, treatment_without_shim,
+};
 
 /// What Envoy is to do differently for one port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +36,8 @@ pub struct Changes {
     pub caught: Vec<(PublishedPort, bool)>,
     /// Where each port's shim reaches the container now; `None`: no shim has the port any longer.
     pub targets: Vec<(PublishedPort, Option<ShimTarget>)>,
+    /// Which shims are to say what they see from now on (true), or no longer.
+    pub observed: Vec<(RegistrationId, bool)>,
 }
 
 /// A question for Docker: which containers have these addresses?
@@ -56,6 +63,8 @@ pub struct PortRow {
     pub container: Option<Arc<Container>>,
     /// What its labels mean, once it is found; without the problems.
     pub meaning: Option<PortMeaning>,
+    /// How its traffic is treated where neither label nor setting says so; `None` where one does.
+    pub learning: Option<Learning>,
     /// The registration, where a shim of ours serves the port.
     pub registration: Option<Registration>,
     /// Whether Envoy is meant to serve the port.
@@ -103,6 +112,10 @@ pub struct Catalog {
     ready: BTreeSet<PublishedPort>,
     caught: BTreeSet<PublishedPort>,
     targets: BTreeMap<PublishedPort, ShimTarget>,
+    /// What was learned of unlabelled ports.
+    lessons: Lessons,
+    /// The shims that were told to say what they see.
+    observed: BTreeSet<RegistrationId>,
     touched: BTreeSet<PublishedPort>,
 }
 
@@ -118,6 +131,12 @@ impl Catalog {
     #[must_use]
     pub fn with_unproxied(self, serves_unproxied: bool) -> Self {
         Self { serves_unproxied, ..self }
+    }
+
+    /// Begins with what was learned before.
+    #[must_use]
+    pub fn with_lessons(self, lessons: Lessons) -> Self {
+        Self { lessons, ..self }
     }
 
     /// A shim claims its port, or announces the same again.
@@ -149,6 +168,7 @@ impl Catalog {
     pub fn unregister(&mut self, id: RegistrationId) {
         let Some(claim) = self.claims.remove(&id) else { return };
         self.forget_unjoined(claim.registration.container.ip(), id);
+        self.observed.remove(&id);
         if let Some(until) = claim.released_until {
             self.released.remove(&(until, id));
         }
@@ -187,6 +207,50 @@ impl Catalog {
             let published = PublishedPort { address, port, protocol: Protocol::Tcp };
             self.claimants.contains_key(&published) || self.listing.publisher_of(&published).is_some()
         })
+    }
+
+    /// A shim, or Envoy, saw how the application behind a port behaves. It counts for every port of the same image and
+    /// container port, now and later, where no label says how they are treated. Yields what was learned anew.
+    pub fn saw(&mut self, port: &PublishedPort, finding: Finding) -> Option<ImagePort> {
+        let claim = self.claim_on(port).filter(|claim| claim.is_observed())?;
+        let subject = claim.subject()?;
+        self.learn(&subject, finding).then_some(subject)
+    }
+
+    /// Whether a finding is about what one client asks, on a port whose application is known to speak HTTP: others get it
+    /// as before.
+    #[must_use]
+    pub fn is_clients_own(&self, port: &PublishedPort, finding: Finding) -> bool {
+        let is_http = self.claim_on(port).is_some_and(|claim| claim.lesson == Some(Finding::Http));
+        is_http && matches!(finding, Finding::Tcp(reason) if reason.is_about_requests())
+    }
+
+    /// It was found out how every port of this image and container port behaves. Yields whether that is news: a port
+    /// that is for bytes stays so.
+    pub fn learn(&mut self, subject: &ImagePort, finding: Finding) -> bool {
+        if matches!(self.lessons.get(subject), Some(Finding::Tcp(_))) || !self.lessons.learn(subject.clone(), finding) {
+            return false;
+        }
+        for claim in self.claims.values_mut() {
+            if claim.subject().as_ref() == Some(subject) {
+                claim.lesson = Some(finding);
+                self.touched.insert(claim.registration.published);
+            }
+        }
+        true
+    }
+
+    /// What was learned, to be kept over a restart.
+    #[must_use]
+    pub fn lessons(&self) -> &Lessons {
+        &self.lessons
+    }
+
+    fn observation(&mut self, port: &PublishedPort) -> Option<(RegistrationId, bool)> {
+        let id = *self.claimants.get(port)?.last()?;
+        let is_observed = self.claims.get(&id).is_some_and(Claim::is_observed);
+        let differs = if is_observed { self.observed.insert(id) } else { self.observed.remove(&id) };
+        differs.then_some((id, is_observed))
     }
 
     /// dockerd told this shim to stop. It will tell the others of the container next, one after the other, so
@@ -232,6 +296,7 @@ impl Catalog {
             let Some(claim) = self.claims.get_mut(&id) else { continue };
             if claim.number <= lookup_number {
                 claim.join(&container, &self.defaults);
+                claim.lesson = claim.subject().and_then(|subject| self.lessons.get(&subject));
                 self.touched.insert(claim.registration.published);
                 self.forget_unjoined(address, id);
             }
@@ -314,6 +379,7 @@ impl Catalog {
             if self.claim_on(&port).is_some_and(|claim| claim.meaning.is_some()) {
                 self.adopted.remove(&port);
             }
+            changes.observed.extend(self.observation(&port));
             let (proxied, captured) = self.wanted(&port);
             if proxied.is_some() && !self.claimants.contains_key(&port) {
                 self.shimless.insert(port);
@@ -415,7 +481,7 @@ impl Catalog {
         let published = claim.registration.published;
         let publisher = self.listing.publisher_of(&published).map(|container| &container.id);
         let runs_on = publisher.is_some() && publisher == claim.container.as_ref().map(|container| &container.id);
-        if runs_on && claim.proxied().is_some() {
+        if runs_on && claim.proxied_alone().is_some() {
             self.orphans.insert(published, claim);
         }
     }
@@ -441,7 +507,7 @@ impl Catalog {
         if let Some(claim) = claim.filter(|claim| claim.meaning.is_some() || !self.adopted.contains_key(port)) {
             return (claim.proxied(), claim.is_captured());
         }
-        if let Some(alone) = self.orphans.get(port).and_then(Claim::proxied) {
+        if let Some(alone) = self.orphans.get(port).and_then(Claim::proxied_alone) {
             return (Some(alone), self.listening.contains(port));
         }
         if self.adopted.contains_key(port) {
@@ -463,12 +529,13 @@ impl Catalog {
     fn proxied_by_listing(&self, port: &PublishedPort, is_bound: bool) -> Option<ProxiedPort> {
         let (container, listed) = self.listing.get(port).filter(|_| port.protocol == Protocol::Tcp)?;
         let meaning = container.facts.meaning_for(listed.container_port, &self.defaults);
-        let address = listed.container_address.filter(|_| meaning.mode != ProxyMode::None)?;
+        let treatment = treatment_without_shim(meaning.mode, self.lesson_of(container, listed))?;
+        let address = listed.container_address?;
         Some(ProxiedPort {
             published: *port,
             container: SocketAddr::new(address, listed.container_port),
             service: meaning.service,
-            mode: meaning.mode,
+            treatment,
             is_bound,
         })
     }
@@ -527,12 +594,18 @@ impl Catalog {
             container_address: Some(claim.registration.container.ip()),
             container: claim.container.clone(),
             meaning: claim.meaning.clone(),
+            learning: Learning::of_claim(claim),
             registration: Some(claim.registration.clone()),
             wanted_in_envoy: claim.proxied().is_some(),
             is_unproxied: false,
             lost_shim: false,
             problems: claim.problems(),
         })
+    }
+
+    fn lesson_of(&self, container: &Container, port: &ListedPort) -> Option<Finding> {
+        let subject = ImagePort { image: container.facts.image.clone(), container_port: port.container_port };
+        self.lessons.get(&subject)
     }
 
     fn listed_row(&self, container: &Arc<Container>, port: &ListedPort) -> PortRow {
@@ -543,6 +616,7 @@ impl Catalog {
             container_address: port.container_address,
             container: Some(Arc::clone(container)),
             problems: meaning.problems.clone(),
+            learning: Learning::of_listed(&meaning, self.lesson_of(container, port)),
             meaning: Some(meaning),
             registration: None,
             wanted_in_envoy: false,

@@ -14,6 +14,8 @@
 
 mod catalog;
 mod docker_listing;
+mod learning;
+mod lessons;
 mod own_instance;
 mod own_instances;
 mod registration;
@@ -24,6 +26,8 @@ mod tests;
 
 pub use catalog::{Catalog, Changes, Lookup, PortChange, PortRow};
 pub use docker_listing::{ListedContainer, ListedPort};
+pub use learning::Learning;
+pub use lessons::{ImagePort, LESSONS_MAX, Lessons};
 pub use own_instance::{OwnInstance, OwnSettings};
 pub use own_instances::{OwnChange, OwnHost, OwnInstances, StaticInstance};
 pub use registration::{Container, Registration, RegistrationId, ShimTarget};

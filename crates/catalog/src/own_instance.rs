@@ -7,12 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
+use evidence::Finding;
 use model::instance::{InstancePort, Origin, PORTS_MAX, Text};
-use model::labels::Defaults;
+use model::labels::{ContainerFacts, Defaults};
 use model::service_labels::{Announcement, SERVICE_PORT, SIDECAR_LISTENER};
-use model::{Instance, InstanceKey, Protocol, PublishedPort, Status};
+use model::{Instance, InstanceKey, Protocol, ProxyMode, PublishedPort, Status};
 
 use crate::docker_listing::{ListedContainer, ListedPort};
+use crate::lessons::{ImagePort, Lessons};
 
 /// What holds for all containers of this host.
 #[derive(Clone, Debug)]
@@ -44,6 +46,7 @@ impl OwnInstance {
         announcement: &Announcement,
         status: Status,
         settings: &OwnSettings,
+        lessons: &Lessons,
     ) -> Option<Self> {
         if !announcement.discover {
             return None;
@@ -58,7 +61,7 @@ impl OwnInstance {
             address: address.ip(),
             port: address.port(),
             protocol: listed.published.protocol,
-            mode: facts.meaning_for(listed.container_port, &settings.defaults).mode,
+            mode: announced_mode(facts, listed.container_port, settings, lessons),
         };
         let local = |(announced, listed): &(SocketAddr, &ListedPort)| {
             Some((*announced, SocketAddr::new(listed.container_address?, listed.container_port)))
@@ -75,6 +78,18 @@ impl OwnInstance {
         let local: Vec<_> = chosen.iter().filter_map(local).collect();
         let listener = announcement.listener.and_then(|wanted| listener(wanted, &instance.ports, &local));
         Some(Self { instance, local, listener })
+    }
+
+    /// Where each announced address is reached from this host: at the container itself. While it is unknown how a port is
+    /// to be treated it is reached where others reach it: the port's shim is there, and looks at the answers.
+    pub fn reached_from_here(&self) -> impl Iterator<Item = (SocketAddr, SocketAddr)> {
+        self.local.iter().map(|(announced, direct)| {
+            let is_unknown = |port: &&InstancePort| {
+                port.mode == ProxyMode::Auto && SocketAddr::new(port.address, port.port) == *announced
+            };
+            let unknown = self.instance.ports.iter().any(|port| is_unknown(&port));
+            (*announced, if unknown { *announced } else { *direct })
+        })
     }
 
     /// Which instance of its host.
@@ -112,6 +127,17 @@ pub(crate) fn service_port_problems(
             Some(format!("label {SERVICE_PORT}_{container_port}={service_port}: {reason}"))
         })
         .collect()
+}
+
+/// How a port's traffic is treated, as far as this host knows: other hosts go by it. `auto` while it is unknown.
+fn announced_mode(facts: &ContainerFacts, container_port: u16, settings: &OwnSettings, lessons: &Lessons) -> ProxyMode {
+    let mode = facts.meaning_for(container_port, &settings.defaults).mode;
+    let subject = ImagePort { image: facts.image.clone(), container_port };
+    match (mode, lessons.get(&subject)) {
+        (ProxyMode::Auto, Some(Finding::Http)) => ProxyMode::Http,
+        (ProxyMode::Auto, Some(Finding::Tcp(_))) => ProxyMode::Tcp,
+        _ => mode,
+    }
 }
 
 /// What is to be said where a container wants to hear of changes and can't.
@@ -177,8 +203,6 @@ fn image_tag(image: &str) -> &str {
 mod tests {
     use std::collections::HashMap;
 
-    use model::labels::ContainerFacts;
-
     use super::*;
     use crate::Container;
 
@@ -211,7 +235,7 @@ mod tests {
             defaults: Defaults::default(),
         };
         let announcement = listed.container.facts.announcement(Some(&HashMap::new()));
-        OwnInstance::of_container(listed, &announcement, Status::Alive, &settings)
+        OwnInstance::of_container(listed, &announcement, Status::Alive, &settings, &Lessons::default())
     }
 
     /// (service port, announced address) of each port.
@@ -244,7 +268,8 @@ mod tests {
             defaults: Defaults::default(),
         };
         let announcement = listed.container.facts.announcement(Some(&HashMap::new()));
-        let own = OwnInstance::of_container(&listed, &announcement, Status::Alive, &settings).unwrap();
+        let own =
+            OwnInstance::of_container(&listed, &announcement, Status::Alive, &settings, &Lessons::default()).unwrap();
         assert_eq!(announced(&own), [(Some(9500), "127.0.0.1:8080".to_owned())]);
     }
 

@@ -12,12 +12,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Instant;
 
-use health::{CheckedPort, Checker, Limits, Outcome, Plan, Policy, ProbeId, Started, StatusChange, Subject, plan};
+use evidence::Finding;
+use health::{
+    Check, CheckedPort, Checker, Limits, Outcome, Peer, Plan, Policy, Probe, ProbeId, Started, StatusChange, Subject,
+    plan,
+};
 use model::instance::InstancePort;
 use model::service_labels::{Announcement, PROBLEMS_MAX};
 use model::{CheckSettings, ContainerId, HostName, InstanceKey, PublishedPort, Status};
 
 use crate::docker_listing::ListedContainer;
+use crate::lessons::{ImagePort, Lessons};
 use crate::own_instance::{self, OwnInstance, OwnSettings};
 use crate::registration::ShimTarget;
 
@@ -55,6 +60,8 @@ pub struct OwnInstances {
     statics: BTreeMap<InstanceKey, StaticInstance>,
     /// Where shims reach the containers of their ports.
     targets: BTreeMap<PublishedPort, ShimTarget>,
+    /// What was learned of unlabelled ports.
+    lessons: Lessons,
     /// Taken out of service by an operator. Those of an earlier life of the registrar may not be known yet.
     drained: BTreeSet<InstanceKey>,
     /// Docker has asked them to stop.
@@ -63,6 +70,8 @@ pub struct OwnInstances {
     announced: BTreeMap<InstanceKey, OwnInstance>,
     changed: BTreeSet<InstanceKey>,
     found: Vec<StatusChange>,
+    /// What passed checks have shown.
+    evidence: Vec<ImagePort>,
 }
 
 impl OwnInstances {
@@ -75,12 +84,14 @@ impl OwnInstances {
             containers: HashMap::new(),
             statics: BTreeMap::new(),
             targets: BTreeMap::new(),
+            lessons: Lessons::default(),
             drained: BTreeSet::new(),
             stopping: BTreeSet::new(),
             problems: BTreeMap::new(),
             announced: BTreeMap::new(),
             changed: BTreeSet::new(),
             found: Vec::new(),
+            evidence: Vec::new(),
         }
     }
 
@@ -108,6 +119,21 @@ impl OwnInstances {
         };
         let ids: BTreeSet<_> = [before, target].into_iter().flatten().map(|target| target.container).collect();
         ids.iter().for_each(|id| self.refresh_container(id, now));
+    }
+
+    /// What was learned of unlabelled ports before. To be called before anything is listed.
+    pub fn restore_lessons(&mut self, lessons: Lessons) {
+        self.lessons = lessons;
+    }
+
+    /// It was learned how the application of an image behaves: its instances are announced so.
+    pub fn learned(&mut self, subject: &ImagePort, finding: Finding, now: Instant) {
+        self.lessons.learn(subject.clone(), finding);
+        let is_of = |listed: &ListedContainer| listed.container.facts.image == subject.image;
+        let of_image = self.containers.iter().filter(|(_, (listed, _))| is_of(listed));
+        for id in of_image.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            self.refresh_container(&id, now);
+        }
     }
 
     /// A container that runs no longer. What was drained is not when it starts again.
@@ -183,8 +209,26 @@ impl OwnInstances {
     pub fn check_finished(&mut self, id: ProbeId, outcome: Outcome, now: Instant) {
         if let Some(change) = self.checker.finished(id, outcome, now) {
             self.update_status(change.key);
+            if change.status == Status::Alive {
+                self.evidence.extend(self.checked_by_http(change.key));
+            }
             self.found.push(change);
         }
+    }
+
+    /// The ports of images that answered a check by HTTP well since the last call: evidence that they speak it.
+    pub fn take_evidence(&mut self) -> Vec<ImagePort> {
+        std::mem::take(&mut self.evidence)
+    }
+
+    /// The container port at which the instance's check by HTTP is aimed.
+    fn checked_by_http(&self, key: InstanceKey) -> Option<ImagePort> {
+        let Check::Probed(Probe::HttpGet(get), _) = self.checker.health(key)?.check else { return None };
+        let Peer::Address(target) = get.peer else { return None };
+        let own = self.announced.get(&key)?;
+        let (listed, _) = self.containers.get(own.instance.origin.container()?)?;
+        let is_its = own.local.iter().any(|(_, direct)| *direct == target);
+        is_its.then(|| ImagePort { image: listed.container.facts.image.clone(), container_port: target.port() })
     }
 
     /// What checks found since the last call that makes another status, with what was seen; also of instances that are
@@ -232,7 +276,7 @@ impl OwnInstances {
     fn refresh_container(&mut self, id: &ContainerId, now: Instant) {
         let Some((listed, announcement)) = self.containers.get(id) else { return };
         let listed = self.as_shims_reach_it(listed);
-        let own = OwnInstance::of_container(&listed, announcement, Status::Unknown, &self.host.settings);
+        let own = OwnInstance::of_container(&listed, announcement, Status::Unknown, &self.host.settings, &self.lessons);
         let Some(own) = own else { return self.forget(key_of(id)) };
         let ports = checked_ports(&own);
         let subject = Subject { docker_health: listed.health, ..subject(&self.host, &ports) };

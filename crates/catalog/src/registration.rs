@@ -4,8 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use evidence::Finding;
 use model::labels::{ContainerFacts, Defaults, PortMeaning};
-use model::{ContainerId, Protocol, ProxiedPort, ProxyMode, PublishedPort};
+use model::{ContainerId, Protocol, ProxiedPort, ProxyMode, PublishedPort, Treatment};
+
+use crate::lessons::ImagePort;
 
 /// How long a released registration is kept from Envoy. dockerd signals a container's shims within
 /// milliseconds of each other; a shim that lives on after this was not meant.
@@ -28,6 +31,8 @@ pub struct Registration {
     pub shareable: bool,
     /// The inode of the shim's listening socket; 0 where there is none.
     pub socket_inode: u32,
+    /// Whether the shim can say what it sees of the connections that it forwards.
+    pub observes: bool,
     /// What the shim says is wrong; empty for nothing.
     pub problem: String,
     /// When it was announced last.
@@ -63,11 +68,13 @@ pub(crate) struct Claim {
     pub(crate) meaning: Option<PortMeaning>,
     /// Envoy must not serve the port before this.
     pub(crate) released_until: Option<Instant>,
+    /// What was learned of the port; counts where its mode is `auto`.
+    pub(crate) lesson: Option<Finding>,
 }
 
 impl Claim {
     pub(crate) fn new(registration: Registration, number: u64) -> Self {
-        Self { registration, number, container: None, meaning: None, released_until: None }
+        Self { registration, number, container: None, meaning: None, released_until: None, lesson: None }
     }
 
     pub(crate) fn join(&mut self, container: &Arc<Container>, defaults: &Defaults) {
@@ -84,18 +91,49 @@ impl Claim {
 
     /// What Envoy is to serve for this claim.
     pub(crate) fn proxied(&self) -> Option<ProxiedPort> {
-        let meaning = self.meaning.as_ref()?;
+        self.proxied_as(self.treatment())
+    }
+
+    /// The same where no shim is left that could forward what Envoy does not serve.
+    pub(crate) fn proxied_alone(&self) -> Option<ProxiedPort> {
+        let mode = self.meaning.as_ref()?.mode;
+        self.proxied_as(treatment_without_shim(mode, self.lesson))
+    }
+
+    fn proxied_as(&self, treatment: Option<Treatment>) -> Option<ProxiedPort> {
         let is_envoys = self.registration.published.protocol == Protocol::Tcp
             && self.registration.shareable
-            && self.released_until.is_none()
-            && meaning.mode != ProxyMode::None;
-        is_envoys.then(|| ProxiedPort {
+            && self.released_until.is_none();
+        let treatment = treatment.filter(|_| is_envoys)?;
+        Some(ProxiedPort {
             published: self.registration.published,
             container: self.registration.container,
-            service: meaning.service.clone(),
-            mode: meaning.mode,
+            service: self.meaning.as_ref()?.service.clone(),
+            treatment,
             is_bound: true,
         })
+    }
+
+    /// How Envoy is to treat the port; `None` where it is not to serve it: by mode, or since it is still unknown how.
+    pub(crate) fn treatment(&self) -> Option<Treatment> {
+        let mode = self.meaning.as_ref()?.mode;
+        match self.lesson {
+            None if mode == ProxyMode::Auto && self.registration.observes => None,
+            lesson => treatment_without_shim(mode, lesson),
+        }
+    }
+
+    /// Whether the shim is to say what it sees of the connections that it forwards: until it is clear that the port is
+    /// for bytes.
+    pub(crate) fn is_observed(&self) -> bool {
+        let is_open = self.meaning.as_ref().is_some_and(|meaning| meaning.mode == ProxyMode::Auto);
+        is_open && self.registration.observes && !matches!(self.lesson, Some(Finding::Tcp(_)))
+    }
+
+    /// What lessons about this claim's port are kept under.
+    pub(crate) fn subject(&self) -> Option<ImagePort> {
+        let image = self.container.as_ref()?.facts.image.clone();
+        Some(ImagePort { image, container_port: self.registration.container.port() })
     }
 
     /// Whether the port's traffic is to be brought to its sockets: a shim forwards what Envoy does not, but a
@@ -110,5 +148,15 @@ impl Claim {
         let own = (!self.registration.problem.is_empty()).then(|| self.registration.problem.clone());
         let labels = self.meaning.iter().flat_map(|meaning| meaning.problems.iter().cloned());
         own.into_iter().chain(labels).collect()
+    }
+}
+
+/// How Envoy treats a port that nobody could forward in its stead: as bytes where nothing is known.
+pub(crate) fn treatment_without_shim(mode: ProxyMode, lesson: Option<Finding>) -> Option<Treatment> {
+    match (mode, lesson) {
+        (ProxyMode::None, _) => None,
+        (ProxyMode::Auto, Some(Finding::Http)) => Some(Treatment::LearnedHttp),
+        (ProxyMode::Auto, Some(Finding::Tcp(_)) | None) => Some(Treatment::Tcp),
+        (ProxyMode::Http | ProxyMode::Tcp, _) => Treatment::asked_by(mode),
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use model::instance::InstancePort;
 use model::{
-    Endpoint, HostName, Instance, InstanceId, InstanceKey, Protocol, ProxiedServicePort, ProxyMode, Service,
+    Endpoint, HostName, Instance, InstanceId, InstanceKey, Protocol, ProxiedServicePort, ProxyMode, Service, Treatment,
     check_service_port,
 };
 
@@ -196,7 +196,8 @@ impl ServicePorts {
         (mode != ProxyMode::None && !endpoints.is_empty()).then(|| ProxiedServicePort {
             port,
             service: service.clone(),
-            mode,
+            // While their own host has not learned how its instances answer, bytes are passed on.
+            treatment: Treatment::asked_by(mode).unwrap_or(Treatment::Tcp),
             endpoints,
         })
     }

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
+use evidence::{Finding, Reason};
 use model::labels::ContainerFacts;
-use model::{ContainerId, Protocol, ProxyMode, PublishedPort};
+use model::{ContainerId, Protocol, PublishedPort, Treatment};
 
-use crate::{Catalog, Container, ListedContainer, ListedPort, PortChange, Registration, RegistrationId, ShimTarget};
+use crate::{
+    Catalog, Container, Learning, ListedContainer, ListedPort, PortChange, Registration, RegistrationId, ShimTarget,
+};
 
 const FIRST: RegistrationId = RegistrationId(1);
 const SECOND: RegistrationId = RegistrationId(2);
@@ -27,6 +30,7 @@ fn registration(published: PublishedPort, container: &str) -> Registration {
         shim_pid: 7,
         shareable: published.protocol == Protocol::Tcp,
         socket_inode: 0,
+        observes: false,
         problem: String::new(),
         announced_at: SystemTime::UNIX_EPOCH,
     }
@@ -88,7 +92,7 @@ fn envoy_gets_a_port_once_its_container_is_found() {
 
     found(&mut catalog, "172.17.0.2", container('a', &[("ServiceName", "web"), ("ProxyMode", "tcp")]));
     let [PortChange { before: None, after: Some(port) }] = &take_changes(&mut catalog)[..] else { panic!() };
-    assert_eq!((port.published, port.service.name.as_str(), port.mode), (tcp(8080), "web", ProxyMode::Tcp));
+    assert_eq!((port.published, port.service.name.as_str(), port.treatment), (tcp(8080), "web", Treatment::Tcp));
     assert_eq!(catalog.lookup(), None);
     assert_eq!(take_changes(&mut catalog), vec![], "a change is told once");
 }
@@ -492,4 +496,96 @@ fn a_container_that_is_renamed_has_its_new_name_and_what_follows_from_it() {
     let [PortChange { after: Some(after), .. }] = &take_changes(&mut catalog)[..] else { panic!("nothing changed") };
     assert_eq!(after.service.name.as_str(), "new");
     assert_eq!(catalog.rows()[0].container.as_ref().unwrap().facts.name, "new");
+}
+
+/// A shim that looks at the bytes that it forwards.
+fn observing(port: u16, container: &str) -> Registration {
+    Registration { observes: true, ..registration(tcp(port), container) }
+}
+
+/// How Envoy treats the ports of these changes from now on.
+fn treatments(changes: &[PortChange]) -> Vec<Option<Treatment>> {
+    changes.iter().map(|change| change.after.as_ref().map(|port| port.treatment)).collect()
+}
+
+/// A catalogue with one unlabelled port on 8080 that nothing is known of.
+fn watching() -> Catalog {
+    let mut catalog = Catalog::default();
+    catalog.register(FIRST, observing(8080, "172.17.0.2:80"));
+    found(&mut catalog, "172.17.0.2", container('a', &[]));
+    catalog
+}
+
+#[test]
+fn an_unlabelled_port_is_the_shims_until_its_answers_were_seen() {
+    let mut catalog = watching();
+    let changes = catalog.take_changes();
+    assert_eq!((changes.envoy, changes.observed), (vec![], vec![(FIRST, true)]));
+    assert_eq!(changes.captured, vec![(tcp(8080), true)], "its traffic is brought to the shim");
+    assert_eq!(catalog.rows()[0].learning, Some(Learning::Watching));
+
+    assert!(catalog.saw(&tcp(8080), Finding::Http).is_some());
+    let changes = catalog.take_changes();
+    assert_eq!(treatments(&changes.envoy), [Some(Treatment::LearnedHttp)]);
+    assert_eq!(changes.observed, vec![], "the shim goes on looking at what it still forwards");
+    assert_eq!(catalog.saw(&tcp(8080), Finding::Http), None, "it is known");
+}
+
+#[test]
+fn a_port_that_is_for_bytes_stays_so() {
+    let mut catalog = watching();
+    catalog.saw(&tcp(8080), Finding::Http);
+    catalog.take_changes();
+    assert!(catalog.saw(&tcp(8080), Finding::Tcp(Reason::Upgrade)).is_some());
+    let changes = catalog.take_changes();
+    assert_eq!(treatments(&changes.envoy), [Some(Treatment::Tcp)]);
+    assert_eq!(changes.observed, vec![(FIRST, false)]);
+    assert_eq!(catalog.saw(&tcp(8080), Finding::Http), None);
+    assert_eq!(catalog.rows()[0].learning, Some(Learning::Tcp(Reason::Upgrade)));
+}
+
+#[test]
+fn what_was_learned_counts_for_every_container_of_the_image_now_and_later() {
+    let mut catalog = watching();
+    catalog.register(SECOND, observing(8081, "172.17.0.3:80"));
+    found(&mut catalog, "172.17.0.3", container('b', &[]));
+    catalog.take_changes();
+    catalog.saw(&tcp(8080), Finding::Http);
+    assert_eq!(treatments(&take_changes(&mut catalog)), [Some(Treatment::LearnedHttp); 2]);
+
+    let mut later = Catalog::default().with_lessons(catalog.lessons().clone());
+    later.register(FIRST, observing(8082, "172.17.0.4:80"));
+    later.register(SECOND, observing(8083, "172.17.0.4:81"));
+    found(&mut later, "172.17.0.4", container('c', &[]));
+    assert_eq!(treatments(&take_changes(&mut later)), [Some(Treatment::LearnedHttp)], "its other port is unknown");
+}
+
+#[test]
+fn a_label_beats_what_was_seen() {
+    let mut catalog = Catalog::default();
+    catalog.register(FIRST, observing(8080, "172.17.0.2:80"));
+    found(&mut catalog, "172.17.0.2", container('a', &[("ProxyMode", "http")]));
+    let changes = catalog.take_changes();
+    assert_eq!((treatments(&changes.envoy), changes.observed), (vec![Some(Treatment::Http)], vec![]));
+    assert_eq!(catalog.saw(&tcp(8080), Finding::Tcp(Reason::NotHttp)), None);
+    assert_eq!(catalog.rows()[0].learning, None);
+}
+
+#[test]
+fn a_port_without_a_shim_that_looks_is_for_bytes_while_nothing_is_known() {
+    let mut catalog = serving();
+    assert_eq!(catalog.proxied_port(&tcp(8080)).unwrap().treatment, Treatment::Tcp);
+    assert_eq!(catalog.rows()[0].learning, Some(Learning::Blind));
+    assert_eq!(catalog.saw(&tcp(8080), Finding::Http), None, "it can't have seen that");
+}
+
+#[test]
+fn an_unknown_port_whose_shim_is_killed_is_envoys_as_bytes() {
+    let mut catalog = Catalog::default();
+    catalog.docker_listed_all(vec![listed('a', &[8080])]);
+    catalog.register(FIRST, observing(8080, "172.17.0.2:80"));
+    found(&mut catalog, "172.17.0.2", container('a', &[]));
+    catalog.take_changes();
+    catalog.unregister(FIRST);
+    assert_eq!(treatments(&take_changes(&mut catalog)), [Some(Treatment::Tcp)], "nobody else could answer");
 }

@@ -46,6 +46,8 @@ pub enum Reason {
     Asterisk,
     /// The server accepted a request of doubtful length.
     RequestLength,
+    /// Envoy refused an answer. No shim sees this: Envoy reports it.
+    RefusedByEnvoy,
 }
 
 /// Of [`Finding::Http`].
@@ -53,7 +55,7 @@ const HTTP: u8 = 1;
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::ServerSpeaksFirst,
         Self::NotHttp,
         Self::Icy,
@@ -70,7 +72,14 @@ impl Reason {
         Self::Method,
         Self::Asterisk,
         Self::RequestLength,
+        Self::RefusedByEnvoy,
     ];
+
+    /// Whether it says what the server takes from a client, not how it answers everybody: a single odd client shows it.
+    #[must_use]
+    pub const fn is_about_requests(self) -> bool {
+        matches!(self, Self::AbsoluteTarget | Self::Connect | Self::Method | Self::Asterisk | Self::RequestLength)
+    }
 
     /// The code of [`Finding::Tcp`] with this reason. Codes never change: shims of every release send them.
     #[must_use]
@@ -92,6 +101,7 @@ impl Reason {
             Self::Method => 15,
             Self::Asterisk => 16,
             Self::RequestLength => 17,
+            Self::RefusedByEnvoy => 18,
         }
     }
 
@@ -138,6 +148,7 @@ impl fmt::Display for Reason {
             Self::Method => "the server accepts an unusual method",
             Self::Asterisk => "the server accepts \"OPTIONS *\"",
             Self::RequestLength => "the server accepts a request with an ambiguous length",
+            Self::RefusedByEnvoy => "Envoy refused an answer of the server that clients may understand",
         })
     }
 }

@@ -8,7 +8,8 @@
 //! |---|---|
 //! | service, environment, container id | [`name`] |
 //! | published port, container endpoint | [`address`] |
-//! | how traffic is treated | [`proxy_mode`] |
+//! | how the operator wants traffic treated | [`proxy_mode`] |
+//! | how Envoy treats it | [`treatment`] |
 //! | what a container's labels say of its ports | [`labels`] |
 //! | what a container's labels announce to the cluster | [`service_labels`] |
 //! | what is asked of a health check | [`check`] |
@@ -31,6 +32,7 @@ pub mod proxied_port;
 pub mod proxy_mode;
 pub mod service_labels;
 pub mod service_port;
+pub mod treatment;
 
 pub use address::{Protocol, PublishedPort};
 pub use check::{CheckKind, CheckSettings, Timing};
@@ -42,3 +44,4 @@ pub use name::{ContainerId, EnvironmentName, Service, ServiceName};
 pub use proxied_port::ProxiedPort;
 pub use proxy_mode::ProxyMode;
 pub use service_port::{Endpoint, ProxiedServicePort, check_service_port};
+pub use treatment::Treatment;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::{ProxyMode, PublishedPort, Service};
+use crate::{PublishedPort, Service, Treatment};
 
 /// A published TCP port that Envoy is to serve: where, for whom, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -13,8 +13,8 @@ pub struct ProxiedPort {
     pub container: SocketAddr,
     /// Whose traffic it is: names the stats and tags the spans.
     pub service: Service,
-    /// How the traffic is treated; never [`ProxyMode::None`].
-    pub mode: ProxyMode,
+    /// How the traffic is treated.
+    pub treatment: Treatment,
     /// Whether Envoy listens on the port itself, as beside a shim. If not, the kernel sends it the port's connections
     /// another way, and Envoy must not hold the port: dockerd may.
     pub is_bound: bool,

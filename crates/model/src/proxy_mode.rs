@@ -3,14 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// What Envoy does with a port's traffic: the label `ProxyMode`.
+/// How the operator wants a port's traffic treated: the label `ProxyMode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum ProxyMode {
     /// HTTP/1, WebSocket and other upgrades, HTTP/2 and gRPC. The label's `ws` means the same.
     Http,
     /// Bytes, whatever they are.
     Tcp,
-    /// [`Self::Http`] for what begins like HTTP, [`Self::Tcp`] for all else.
+    /// Bytes until the application's own answers show whether HTTP treatment is safe; then HTTP or bytes.
     #[default]
     Auto,
     /// Envoy never sees this port.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::{InstanceId, ProxyMode, Service, Status};
+use crate::{InstanceId, Service, Status, Treatment};
 
 /// Where the kernel sends connections to service ports on every host: the port of the one listener of Envoy's that
 /// takes them all. Above 1024, so that Envoy may be an ordinary user.
@@ -36,8 +36,8 @@ pub struct ProxiedServicePort {
     pub port: u16,
     /// Whose port it is.
     pub service: Service,
-    /// How its traffic is treated; never [`ProxyMode::None`].
-    pub mode: ProxyMode,
+    /// How Envoy treats its traffic.
+    pub treatment: Treatment,
     /// Every instance that can be reached from this host, healthy or not, in the order of ids.
     pub endpoints: Vec<Endpoint>,
 }

@@ -80,6 +80,10 @@ pub struct Args {
     #[arg(long, env = "REGISTRAR_DEFAULT_PROXY_MODE", value_name = "MODE")]
     pub default_proxy_mode: Option<String>,
 
+    /// Where what was learned of unlabelled ports is kept over restarts [default: /var/lib/envoy-docker-shim]
+    #[arg(long, env = "REGISTRAR_STATE_FOLDER", value_name = "FOLDER")]
+    pub state_folder: Option<PathBuf>,
+
     /// Finds the service name in the container's name where there is no label: the expression's first group
     #[arg(long, env = "REGISTRAR_NAME_PATTERN", value_name = "REGEX")]
     pub name_pattern: Option<String>,
@@ -229,6 +233,7 @@ impl Args {
             capture: said(self.capture).or_else(|| said(file.capture)),
             capture_unproxied: self.capture_unproxied.or(file.capture_unproxied),
             default_proxy_mode: said(self.default_proxy_mode).or_else(|| said(file.default_proxy_mode)),
+            state_folder: self.state_folder.or(file.state_folder),
             name_pattern: said(self.name_pattern).or_else(|| said(file.name_pattern)),
             host_name: said(self.host_name).or_else(|| said(file.host_name)),
             gossip_listen: said(self.gossip_listen).or_else(|| said(file.gossip_listen)),

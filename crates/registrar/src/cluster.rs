@@ -15,9 +15,10 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use catalog::{
-    ListedContainer, OwnHost, OwnInstance, OwnInstances, ServicePortChange, ServicePorts, ServiceRow, ShimTarget,
-    StaticInstance,
+    ImagePort, Lessons, ListedContainer, OwnHost, OwnInstance, OwnInstances, ServicePortChange, ServicePorts,
+    ServiceRow, ShimTarget, StaticInstance,
 };
+use evidence::Finding;
 use gossip::{Answer, ClusterName, Gossip, HostStatus, Order, Output};
 use health::{Outcome, ProbeId};
 use model::{ContainerId, HostName, InstanceId, InstanceKey, PublishedPort, Status};
@@ -93,6 +94,8 @@ pub(crate) struct Start {
     pub(crate) seeds: Vec<String>,
     /// Who Envoy runs as.
     pub(crate) envoy_uid: u32,
+    /// What was learned of unlabelled ports before.
+    pub(crate) lessons: Lessons,
 }
 
 impl Cluster {
@@ -109,6 +112,7 @@ impl Cluster {
         let (name, advertise_address) = (own.name.clone(), own.settings.advertise_address);
         let mut own_instances = OwnInstances::new(own, seed);
         own_instances.restore_drained(start.drains.restored().clone());
+        own_instances.restore_lessons(start.lessons);
         Self {
             advertise_address,
             started: Instant::now(),
@@ -137,6 +141,16 @@ impl Cluster {
             checks: (0, 0),
             has_left: false,
         }
+    }
+
+    /// What passed checks have shown since the last call.
+    pub(crate) fn take_evidence(&mut self) -> Vec<ImagePort> {
+        self.own.take_evidence()
+    }
+
+    /// It was learned how the application of an image behaves.
+    pub(crate) fn learned(&mut self, subject: &ImagePort, finding: Finding, now: Instant) {
+        self.own.learned(subject, finding, now);
     }
 
     pub(crate) fn docker_listed_all(&mut self, listed: &[ListedContainer], now: Instant) {
@@ -314,7 +328,7 @@ impl Cluster {
             }
         }
         let local =
-            self.announced.iter().flat_map(|(key, own)| own.local.iter().map(|(at, direct)| ((*key, *at), *direct)));
+            self.announced.iter().flat_map(|(key, own)| own.reached_from_here().map(|(at, to)| ((*key, at), to)));
         self.services.set_local_addresses(local.collect());
         self.services.set_host(&self.name, self.announced.values().map(|own| own.instance.clone()));
         self.set_listeners();

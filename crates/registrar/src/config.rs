@@ -19,6 +19,7 @@ use crate::args::Args;
 use crate::static_services;
 
 const DEFAULT_XDS_LISTEN: &str = "unix:/run/envoy-docker-shim/xds.sock";
+const DEFAULT_STATE_FOLDER: &str = "/var/lib/envoy-docker-shim";
 const DEFAULT_DOCKER_HOST: &str = "unix:///var/run/docker.sock";
 
 /// The port that IANA assigned to OTLP over HTTP.
@@ -49,6 +50,8 @@ pub struct Config {
     pub defaults: Defaults,
     /// What holds for all ports in Envoy.
     pub envoy: Settings,
+    /// Where what was learned is kept over restarts.
+    pub state_folder: PathBuf,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -98,7 +101,12 @@ impl Config {
         let log = log(&args)?;
         let cluster = ClusterConfig::resolve(&args)?;
         Ok(Self {
-            envoy: Settings { tracing: tracing(&args)?, access_log: access_log(&args)?, hops: hops(&cluster) },
+            envoy: Settings {
+                tracing: tracing(&args)?,
+                access_log: access_log(&args)?,
+                hops: hops(&cluster),
+                refusals: None,
+            },
             defaults: defaults(&args)?,
             cluster,
             capture: with("capture", args.capture, "auto", asked_capture)?,
@@ -114,6 +122,7 @@ impl Config {
                 DEFAULT_DOCKER_HOST,
                 docker_host,
             )?,
+            state_folder: args.state_folder.unwrap_or_else(|| DEFAULT_STATE_FOLDER.into()),
             log,
         })
     }

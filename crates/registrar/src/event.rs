@@ -1,12 +1,12 @@
 //! Everything that can happen to the registrar.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use catalog::{PortRow, RegistrationId, ServiceRow};
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 use health::{Outcome, ProbeId};
-use model::InstanceId;
+use model::{InstanceId, PublishedPort};
 use shim_wire::{FromRegistrar, Register};
 use sock_diag::Listener;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -18,6 +18,7 @@ use crate::drains;
 use crate::gossip_net::GossipEvent;
 use crate::metrics::Numbers;
 use crate::readiness::Waiting;
+use crate::refusals::Refusal;
 use crate::static_services::StaticList;
 use crate::watch::View;
 
@@ -52,6 +53,8 @@ pub(crate) enum Event {
     },
     /// Other programs changed the firewall's rules.
     Firewall(capture::Notice),
+    /// Envoy refused something on a learned port.
+    Refused(Refusal),
     Query(Query),
     Order(Order),
 }
@@ -117,6 +120,8 @@ pub(crate) enum Order {
 #[derive(Debug, Default)]
 pub(crate) struct PortsReport {
     pub(crate) ports: Vec<(PortRow, EnvoysWord)>,
+    /// The clients that go past Envoy, by port.
+    pub(crate) bypassed: HashMap<PublishedPort, Vec<IpAddr>>,
     pub(crate) envoy_connected: bool,
     /// Whether Envoy is to serve the ports that no shim holds.
     pub(crate) serves_unproxied: bool,

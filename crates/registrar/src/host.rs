@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use capture::{Capture, UNPROXIED_CATCH_PORT};
-use catalog::{Catalog, Changes, Lookup, PortChange, Registration, RegistrationId};
+use catalog::{Catalog, Changes, Lessons, Lookup, PortChange, Registration, RegistrationId};
 use model::PublishedPort;
 use shim_wire::{FromRegistrar, Register};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -19,11 +19,13 @@ use xds::resources::{self, Settings, names};
 use xds::{Hub, ResourceType, Response, StreamError, StreamId};
 
 mod envoy_report;
+mod learning;
 mod ports_report;
 pub(crate) mod unproxied;
 mod who_listens;
 
 use self::unproxied::Unproxied;
+use crate::bypasses::Bypasses;
 use crate::cluster::Cluster;
 use crate::docker::DockerEvent;
 use crate::ended_ports;
@@ -80,6 +82,9 @@ pub(crate) struct Host {
     capture: Capture,
     unproxied: Unproxied,
     readiness: Readiness,
+    bypasses: Bypasses<PublishedPort>,
+    /// Where what was learned is written down.
+    lessons: watch::Sender<Lessons>,
     watchdog: Watchdog,
     missing_listeners: MissingListeners,
     /// Where anybody listened at the last look.
@@ -105,6 +110,7 @@ impl Host {
         capture: Capture,
         docker: DockerState,
         lookups: watch::Sender<Option<Lookup>>,
+        lessons: watch::Sender<Lessons>,
     ) -> Self {
         let mut hub = Hub::new();
         hub.apply(resources::common(&settings));
@@ -123,6 +129,8 @@ impl Host {
             cluster,
             capture,
             unproxied: Unproxied::default(),
+            bypasses: Bypasses::default(),
+            lessons,
             watchdog: Watchdog::default(),
             missing_listeners: MissingListeners::default(),
             listened: HashSet::new(),
@@ -185,6 +193,7 @@ impl Host {
             Event::CheckFinished(id, outcome) => self.cluster.check_finished(id, outcome, now),
             Event::StaticServices(list) => self.cluster.set_static(list, now),
             Event::Listener { listener, problem } => self.cluster.listener_reported(listener, problem),
+            Event::Refused(refusal) => self.refused(&refusal, now),
             Event::Query(query) => self.answer(query, now),
             Event::Order(order) => {
                 self.obey(order, now);
@@ -204,7 +213,7 @@ impl Host {
                 };
                 self.releases.begin(id, registration.published, registration.socket_inode, since);
             }
-            ShimEvent::Seen { finding } => debug!(?id, finding, "a shim saw something in its port's bytes"),
+            ShimEvent::Seen { finding } => self.seen(id, finding, now),
             ShimEvent::Gone => {
                 self.catalog.unregister(id);
                 self.releases.forget(id);
@@ -224,6 +233,7 @@ impl Host {
             shim_pid: pid,
             shareable: register.shareable,
             socket_inode: register.socket_inode,
+            observes: register.observes,
             problem: register.problem,
             announced_at: SystemTime::now(),
         };
@@ -234,6 +244,7 @@ impl Host {
         if self.watchdog.is_stuck(&published) {
             self.steer(&published, Steering::Standby);
         }
+        self.tell_bypass(&published);
     }
 
     fn handle_docker(&mut self, event: DockerEvent, now: Instant) {
@@ -324,15 +335,18 @@ impl Host {
     fn handle_timers(&mut self, now: Instant) -> Option<Instant> {
         self.hub.handle_timeout(now);
         let held = self.catalog.expire_releases(now);
+        self.expire_bypasses(now);
+        let bypasses = self.bypasses.next_timeout();
         let releases = self.releases.next_timeout();
         let capture = self.capture.tick(now);
         let cluster = self.cluster.handle_timers(now);
         let hub = self.hub.next_timeout();
-        [held, releases, capture, cluster, hub, self.readiness.deadline()].into_iter().flatten().min()
+        [held, bypasses, releases, capture, cluster, hub, self.readiness.deadline()].into_iter().flatten().min()
     }
 
     /// Everything that follows from what was taken in.
     fn settle(&mut self, now: Instant) {
+        self.take_evidence(now);
         let mut changes = self.take_port_changes();
         for (port, target) in changes.targets.drain(..) {
             self.cluster.set_target(port, target, now);
@@ -363,6 +377,9 @@ impl Host {
         let changes = self.catalog.take_changes();
         for change in &changes.envoy {
             self.hub.apply(resources_of(change, &self.settings));
+        }
+        for (id, observes) in &changes.observed {
+            self.reply(*id, FromRegistrar::Observe { observes: *observes });
         }
         for port in self.releases.ports() {
             // Whatever else is not known yet: its container stops.

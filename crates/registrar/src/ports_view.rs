@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use admin_api::{Port, ServedBy, Shim};
-use catalog::PortRow;
+use admin_api::{Port, ServedBy, Shim, Treatment};
+use catalog::{Learning, PortRow};
 use model::{Protocol, ProxyMode};
 use sock_diag::Listener;
 
@@ -48,6 +48,9 @@ fn port(row: &PortRow, word: &EnvoysWord, report: &PortsReport, listening: &List
         service_name: meaning.map(|meaning| meaning.service.name.to_string()),
         environment_name: meaning.map(|meaning| meaning.service.environment.to_string()),
         proxy_mode: meaning.map(|meaning| meaning.mode.to_string()),
+        treatment: meaning.and_then(|meaning| treatment(meaning.mode, row.learning)),
+        treatment_reason: row.learning.map(reason),
+        bypassed_clients: report.bypassed.get(&row.published).cloned().unwrap_or_default(),
         served_by,
         shim_pid: registration.map(|registration| registration.shim_pid),
         shim: match registration {
@@ -57,6 +60,31 @@ fn port(row: &PortRow, word: &EnvoysWord, report: &PortsReport, listening: &List
         },
         announced_at_ms: registration.map(|registration| unix_ms(registration.announced_at)),
         problem: (!problems.is_empty()).then(|| problems.join("; ")),
+    }
+}
+
+fn treatment(mode: ProxyMode, learning: Option<Learning>) -> Option<Treatment> {
+    match (mode, learning) {
+        (ProxyMode::None, _) => None,
+        (ProxyMode::Http, _) | (ProxyMode::Auto, Some(Learning::Http)) => Some(Treatment::Http),
+        (ProxyMode::Auto, Some(Learning::Watching)) => Some(Treatment::Learning),
+        (ProxyMode::Tcp | ProxyMode::Auto, _) => Some(Treatment::Tcp),
+    }
+}
+
+/// Why an unlabelled port is treated as it is.
+fn reason(learning: Learning) -> String {
+    match learning {
+        Learning::Watching => {
+            "the shim forwards bytes until an answer of the application shows whether HTTP treatment is \
+                               safe; the label ProxyMode decides at once"
+                .to_owned()
+        }
+        Learning::Blind => "nothing is known of this image's port, and no shim can look at its answers: the label \
+                            ProxyMode decides"
+            .to_owned(),
+        Learning::Http => "the application's answers were seen to be safe for HTTP treatment".to_owned(),
+        Learning::Tcp(reason) => format!("{reason}; ProxyMode=http insists on HTTP treatment"),
     }
 }
 
@@ -184,6 +212,7 @@ mod tests {
             shim_pid: 7,
             shareable: protocol == Protocol::Tcp,
             socket_inode: 1,
+            observes: true,
             problem: String::new(),
             announced_at: SystemTime::UNIX_EPOCH,
         };
@@ -193,6 +222,7 @@ mod tests {
             container_address: Some(container.ip()),
             meaning: Some(facts.meaning_for(80, &Defaults::default())),
             container: Some(Arc::new(Container { id, facts })),
+            learning: Some(Learning::Http),
             registration: Some(registration),
             wanted_in_envoy: protocol == Protocol::Tcp,
             is_unproxied: false,

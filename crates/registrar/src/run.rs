@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use capture::{AssignedAddress, CATCH_PORT, Capture};
-use catalog::{Catalog, OwnHost, OwnSettings};
+use catalog::{Catalog, Lessons, OwnHost, OwnSettings};
 use gossip::Gossip;
 use model::labels::Defaults;
 use nix::unistd::gethostname;
@@ -22,6 +22,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tracing::{info, warn};
 use xds::resources::service::{Binding, ServiceSettings};
+use xds::resources::{ReportTo, Settings};
 
 use crate::cluster::{Cluster, Start};
 use crate::config::{ClusterConfig, Config, XdsListen};
@@ -33,8 +34,10 @@ use crate::event::{EVENT_QUEUE, Event};
 use crate::gossip_net::GossipNet;
 use crate::host::{Host, Left, Signals, unix_ms};
 use crate::http::Api;
+use crate::lessons_file::LessonsFile;
 use crate::listeners::{self, Surroundings};
 use crate::readiness::DockerState;
+use crate::refusal_log::RefusalLog;
 use crate::runtime_files::{self, Lock, RuntimeFileError};
 use crate::served_services::ServedServices;
 use crate::sidecar::Identity;
@@ -102,11 +105,18 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         Surroundings { watching: watching.clone(), identity: Arc::clone(&identity), events: events.clone() };
     tokio::spawn(listeners::run(config.cluster.listener_urls.clone(), labelled, surroundings, rng()?));
     let audience = Audience { changed, listeners };
+    let lessons_file = LessonsFile::in_folder(&config.state_folder);
+    let lessons = lessons_file.load();
     let drains = Drains::new(DrainFile::beside(&config.shim_socket));
-    let cluster = cluster(config.cluster, &config.defaults, drains, config.envoy_uid, events.clone(), audience).await?;
-    let catalog = Catalog::new(config.defaults).with_unproxied(config.capture_unproxied);
+    let cluster =
+        cluster(config.cluster, &config.defaults, drains, config.envoy_uid, lessons.clone(), events.clone(), audience)
+            .await?;
+    let catalog = Catalog::new(config.defaults).with_unproxied(config.capture_unproxied).with_lessons(lessons.clone());
+    let (lessons, news) = watch::channel(lessons);
+    tokio::spawn(lessons_file.keep(news));
+    let envoy = Settings { refusals: Some(report_to(&config.xds_listen)), ..config.envoy };
     let standby = Standby::new(config.envoy_uid, shares.standby, rng()?, events.clone());
-    let host = Host::new(catalog, config.envoy, (services, standby), cluster, capture, docker_state, lookups);
+    let host = Host::new(catalog, envoy, (services, standby), cluster, capture, docker_state, lookups, lessons);
 
     if let Some(docker_host) = config.docker_host {
         tokio::spawn(docker::run(docker_host, wanted, events.clone()));
@@ -117,6 +127,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let api = Api { events: events.clone(), host_name: own_name(), watching, identity };
     http::start(sockets.http.into_std()?, Door::new(shares.http), api)?;
     tokio::spawn(listener_watch::run(events.clone()));
+    let refusals = RefusalLog::new(events.clone());
     tokio::spawn(host_addresses::watch(events.clone()));
     let envoys = XdsServer::new(events.clone(), Arc::clone(&signals.writable));
     pulse::guard(signals.pulse.clone())?;
@@ -137,7 +148,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             tokio::time::sleep(FAREWELL).await;
             Ok(())
         }
-        ended = serve_xds(sockets.xds, Door::new(shares.xds), envoys) => Ok(ended?),
+        ended = serve_xds(sockets.xds, Door::new(shares.xds), envoys, refusals) => Ok(ended?),
         () = stop_signals.stopped() => {
             signals.stop.notify_one();
             // What it is at is done. A loop that stands still is not waited for.
@@ -159,6 +170,14 @@ fn in_a_thread(turns: impl Future<Output = Left> + Send + 'static) -> io::Result
     };
     thread::Builder::new().name("loop".to_owned()).spawn(turn)?;
     Ok(ended)
+}
+
+/// Envoy reports what it refuses to where it subscribes.
+fn report_to(xds_listen: &XdsListen) -> ReportTo {
+    match xds_listen {
+        XdsListen::Unix(path) => ReportTo::Unix(path.clone()),
+        XdsListen::Tcp(address) => ReportTo::Tcp(*address),
+    }
 }
 
 /// Gives the service addresses to `lo`, where that is asked for. They outlive a stop, as service ports do.
@@ -200,6 +219,7 @@ async fn cluster(
     defaults: &Defaults,
     drains: Drains,
     envoy_uid: u32,
+    lessons: Lessons,
     events: mpsc::Sender<Event>,
     audience: Audience,
 ) -> Result<Cluster, RunError> {
@@ -245,7 +265,7 @@ async fn cluster(
         warn!(problem, "this host's name");
     }
     let (cluster_name, name_problem) = (config.cluster_name, config.host_name_problem);
-    let start = Start { drains, awaits_statics, cluster_name, name_problem, seeds, envoy_uid };
+    let start = Start { drains, awaits_statics, cluster_name, name_problem, seeds, envoy_uid, lessons };
     Ok(Cluster::new(own, service_addresses, gossip, start, events, audience))
 }
 
@@ -312,10 +332,15 @@ async fn listen(option: &'static str, address: SocketAddr) -> Result<TcpListener
     TcpListener::bind(address).await.map_err(|error| RunError::Listen { address, option, error })
 }
 
-async fn serve_xds(socket: XdsSocket, door: Arc<Door>, envoys: XdsServer) -> Result<(), tonic::transport::Error> {
+async fn serve_xds(
+    socket: XdsSocket,
+    door: Arc<Door>,
+    envoys: XdsServer,
+    refusals: RefusalLog,
+) -> Result<(), tonic::transport::Error> {
     match socket {
-        XdsSocket::Unix(listener) => envoys.serve(listener, door).await,
-        XdsSocket::Tcp(listener) => envoys.serve(listener, door).await,
+        XdsSocket::Unix(listener) => envoys.serve(listener, door, refusals).await,
+        XdsSocket::Tcp(listener) => envoys.serve(listener, door, refusals).await,
     }
 }
 

@@ -130,7 +130,7 @@ mod tests {
     use std::time::SystemTime;
 
     use catalog::{Registration, RegistrationId};
-    use model::{Endpoint, EnvironmentName, Protocol, ProxyMode, PublishedPort, Service, ServiceName, Status};
+    use model::{Endpoint, EnvironmentName, Protocol, PublishedPort, Service, ServiceName, Status, Treatment};
 
     use super::*;
 
@@ -150,7 +150,7 @@ mod tests {
         let instance = "there/00ff00ff00ff".parse().unwrap();
         let address = "10.0.0.2:80".parse().unwrap();
         let endpoints = vec![Endpoint { instance, address, status: Status::Alive, is_local: false }];
-        let after = ProxiedServicePort { port, service, mode: ProxyMode::Http, endpoints };
+        let after = ProxiedServicePort { port, service, treatment: Treatment::Http, endpoints };
         ServicePortChange { before: None, after: Some(after) }
     }
 
@@ -163,6 +163,7 @@ mod tests {
             shim_pid: 1,
             shareable: true,
             socket_inode: 1,
+            observes: true,
             problem: String::new(),
             announced_at: SystemTime::UNIX_EPOCH,
         };

@@ -24,6 +24,7 @@ use xds::{StreamId, Variant};
 
 use crate::door::{Door, Listens, SILENCE_MAX, Visitor};
 use crate::event::{Event, Turn, XdsEvent};
+use crate::refusal_log::RefusalLog;
 
 /// How many responses may wait for one Envoy. The loop keeps what is beyond, as its latest state.
 const RESPONSE_QUEUE: usize = 4;
@@ -54,8 +55,13 @@ impl XdsServer {
         Self { events, writable, next_id: Arc::new(AtomicU64::new(1)) }
     }
 
-    /// Serves all who come to the door until the registrar ends.
-    pub(crate) async fn serve<L>(self, listener: L, door: Arc<Door>) -> Result<(), tonic::transport::Error>
+    /// Serves all who come to the door until the registrar ends; takes their reports of refusals, too.
+    pub(crate) async fn serve<L>(
+        self,
+        listener: L,
+        door: Arc<Door>,
+        refusals: RefusalLog,
+    ) -> Result<(), tonic::transport::Error>
     where
         L: Listens<Stream: AsyncRead + AsyncWrite> + 'static,
     {
@@ -69,6 +75,7 @@ impl XdsServer {
             .http2_keepalive_timeout(Some(PONG_MAX))
             .max_concurrent_streams(STREAMS_OF_A_CONNECTION)
             .add_service(service)
+            .add_service(refusals.into_service())
             .serve_with_incoming(incoming)
             .await
     }

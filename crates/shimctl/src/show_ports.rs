@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use admin_api::{Port, ServedBy};
+use admin_api::{Port, ServedBy, Treatment};
 
 use crate::table::{NOTHING, table};
 
@@ -27,10 +27,21 @@ fn row(port: &Port) -> [String; 7] {
         container(port),
         known(&port.service_name),
         known(&port.environment_name),
-        known(&port.proxy_mode),
+        mode(port),
         served_by(port.served_by).to_owned(),
         known(&port.problem),
     ]
+}
+
+/// The mode, and what `auto` has come to.
+fn mode(port: &Port) -> String {
+    let mode = port.proxy_mode.as_deref().unwrap_or(NOTHING);
+    match port.treatment.filter(|_| port.treatment_reason.is_some()) {
+        Some(Treatment::Learning) => format!("{mode} (learning)"),
+        Some(Treatment::Http) => format!("{mode} (http)"),
+        Some(Treatment::Tcp) => format!("{mode} (tcp)"),
+        None => mode.to_owned(),
+    }
 }
 
 /// The container's name, or its address until the name is known, and its port.
@@ -71,6 +82,9 @@ pub(crate) mod tests {
             service_name: None,
             environment_name: None,
             proxy_mode: None,
+            treatment: None,
+            treatment_reason: None,
+            bypassed_clients: Vec::new(),
             served_by: ServedBy::Pending,
             shim_pid: pid,
             shim: if pid.is_some() { Shim::Registered } else { Shim::None },
@@ -85,7 +99,9 @@ pub(crate) mod tests {
             container_name: Some("happy_turing".to_owned()),
             service_name: Some("web".to_owned()),
             environment_name: Some("test".to_owned()),
-            proxy_mode: Some("http".to_owned()),
+            proxy_mode: Some("auto".to_owned()),
+            treatment: Some(Treatment::Http),
+            treatment_reason: Some("its answers".to_owned()),
             served_by: ServedBy::Envoy,
             ..port(address, "tcp", Some(1), 0)
         };
@@ -99,11 +115,11 @@ pub(crate) mod tests {
         };
         let ports = [web("[::]:8080"), web("0.0.0.0:8080"), port("[fd00::1]:9000", "tcp", Some(3), 0), dns];
         let expected = "\
-PUBLISHED           CONTAINER        SERVICE  ENVIRONMENT  MODE  SERVED BY  PROBLEM
-127.0.0.1:53/udp    172.17.0.2:80    dns      -            auto  shim       label ProxyMode: \"grpc\" treated as auto
-0.0.0.0:8080/tcp    happy_turing:80  web      test         http  envoy      -
-[::]:8080/tcp       happy_turing:80  web      test         http  envoy      -
-[fd00::1]:9000/tcp  172.17.0.2:80    -        -            -     pending    -
+PUBLISHED           CONTAINER        SERVICE  ENVIRONMENT  MODE         SERVED BY  PROBLEM
+127.0.0.1:53/udp    172.17.0.2:80    dns      -            auto         shim       label ProxyMode: \"grpc\" treated as auto
+0.0.0.0:8080/tcp    happy_turing:80  web      test         auto (http)  envoy      -
+[::]:8080/tcp       happy_turing:80  web      test         auto (http)  envoy      -
+[fd00::1]:9000/tcp  172.17.0.2:80    -        -            -            pending    -
 ";
         assert_eq!(table_of(&ports), expected);
     }

@@ -12,15 +12,16 @@ use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::trace::v3::{OpenTelemetryConfig, ZipkinConfig};
+use envoy_types::pb::envoy::extensions::access_loggers::filters::cel::v3::ExpressionFilter;
+use envoy_types::pb::envoy::extensions::access_loggers::grpc::v3::HttpGrpcAccessLogConfig;
 use envoy_types::pb::envoy::extensions::access_loggers::stream::v3::StdoutAccessLog;
 use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3::HeaderMutation;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::http::upstream_codec::v3::UpstreamCodec;
-use envoy_types::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
 use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
-use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
+use envoy_types::pb::envoy::extensions::http::early_header_mutation::header_mutation::v3::HeaderMutation as EarlyMutation;
 use envoy_types::pb::envoy::extensions::http::header_formatters::preserve_case::v3::PreserveCaseFormatterConfig;
 use envoy_types::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
 use envoy_types::pb::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
@@ -31,15 +32,15 @@ use envoy_types::pb::envoy::extensions::tracers::opentelemetry::samplers::v3::{
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_types::pb::google::protobuf::value::Kind;
 use model::{
-    Endpoint, EnvironmentName, ProxiedPort, ProxiedServicePort, ProxyMode, PublishedPort, Service, ServiceName, Status,
+    Endpoint, EnvironmentName, ProxiedPort, ProxiedServicePort, PublishedPort, Service, ServiceName, Status, Treatment,
 };
 use prost::{Message, Name};
 use regex_lite::{Captures, Regex};
 use xds::resources::service::{self, Binding, ServiceSettings};
-use xds::resources::{self, AccessLog, Hops, Settings, Tracing, TracingProtocol};
+use xds::resources::{self, AccessLog, Hops, ReportTo, Settings, Tracing, TracingProtocol};
 use xds::{Change, ResourceType};
 
-fn port(address: &str, service: (&str, &str), mode: ProxyMode) -> ProxiedPort {
+fn port(address: &str, service: (&str, &str), mode: Treatment) -> ProxiedPort {
     let protocol = model::Protocol::Tcp;
     ProxiedPort {
         published: PublishedPort { address: address.parse().unwrap(), port: 8080, protocol },
@@ -48,14 +49,14 @@ fn port(address: &str, service: (&str, &str), mode: ProxyMode) -> ProxiedPort {
             name: ServiceName::corrected(service.0).unwrap().0,
             environment: EnvironmentName::corrected(service.1).0,
         },
-        mode,
+        treatment: mode,
         is_bound: true,
     }
 }
 
 fn tracing(protocol: TracingProtocol, host: &str, sampling_percent: f64) -> Settings {
     let tracing = Tracing { protocol, collector_host: host.to_owned(), collector_port: 4317, sampling_percent };
-    Settings { tracing: Some(tracing), access_log: AccessLog::Stdout, hops: None }
+    Settings { tracing: Some(tracing), access_log: AccessLog::Stdout, hops: None, refusals: None }
 }
 
 /// Among other hosts, with keys that are about to be replaced.
@@ -112,9 +113,11 @@ fn of_type(type_url: &str, bytes: &[u8]) -> String {
         };
     }
     decode!(
+        EarlyMutation,
+        ExpressionFilter,
         HeaderMutation,
         HttpConnectionManager,
-        HttpInspector,
+        HttpGrpcAccessLogConfig,
         HttpProtocolOptions,
         OpenTelemetryConfig,
         OriginalDst,
@@ -124,7 +127,6 @@ fn of_type(type_url: &str, bytes: &[u8]) -> String {
         Router,
         StaticConfigResourceDetectorConfig,
         TcpProxy,
-        TlsInspector,
         TraceIdRatioBasedSamplerConfig,
         UpstreamCodec,
         UuidRequestIdConfig,
@@ -191,20 +193,30 @@ fn unwrapped(text: &str) -> String {
 
 #[test]
 fn each_mode_has_its_resources() {
-    for mode in [ProxyMode::Http, ProxyMode::Tcp, ProxyMode::Auto] {
-        let port = port("0.0.0.0", ("web", "test"), mode);
-        check(mode.as_str(), &resources::set(&port, &Settings::default()));
+    for treatment in [Treatment::Http, Treatment::Tcp] {
+        let port = port("0.0.0.0", ("web", "test"), treatment);
+        check(treatment.as_str(), &resources::set(&port, &Settings::default()));
     }
 }
 
 #[test]
 fn a_port_that_other_hosts_reach() {
-    check("among_others", &resources::set(&port("0.0.0.0", ("web", "test"), ProxyMode::Http), &among_others()));
+    check("among_others", &resources::set(&port("0.0.0.0", ("web", "test"), Treatment::Http), &among_others()));
+}
+
+#[test]
+fn a_learned_port_adds_no_header_refuses_what_it_would_change_and_says_so() {
+    let port = port("0.0.0.0", ("web", "test"), Treatment::LearnedHttp);
+    let refusals = Some(ReportTo::Unix("/run/envoy-docker-shim/xds.sock".into()));
+    let settings = Settings { refusals, ..Settings::default() };
+    let mut changes = resources::common(&settings);
+    changes.extend(resources::set(&port, &settings));
+    check("learned_http", &changes);
 }
 
 #[test]
 fn an_ipv6_port_of_a_service_without_environment() {
-    let port = port("::", ("web.v1", ""), ProxyMode::Tcp);
+    let port = port("::", ("web.v1", ""), Treatment::Tcp);
     let settings = Settings { access_log: AccessLog::Stdout, ..Settings::default() };
     check("ipv6_logged", &resources::set(&port, &settings));
 }
@@ -218,7 +230,7 @@ fn each_collector_has_its_cluster_and_each_listener_its_tracer() {
     ];
     for (name, settings, service) in cases {
         let mut changes = resources::common(&settings);
-        let port = port("192.0.2.7", service, ProxyMode::Http);
+        let port = port("192.0.2.7", service, Treatment::Http);
         changes
             .extend(resources::set(&port, &settings).into_iter().filter(|c| c.resource_type == ResourceType::Listener));
         check(name, &changes);
@@ -227,8 +239,8 @@ fn each_collector_has_its_cluster_and_each_listener_its_tracer() {
 
 #[test]
 fn what_is_removed_and_what_is_replaced() {
-    let old = port("0.0.0.0", ("web", "test"), ProxyMode::Tcp);
-    let new = port("0.0.0.0", ("api", "test"), ProxyMode::Tcp);
+    let old = port("0.0.0.0", ("web", "test"), Treatment::Tcp);
+    let new = port("0.0.0.0", ("api", "test"), Treatment::Tcp);
     let is_removal = |change: &Change| change.body.is_none();
     let mut changes = resources::remove(&old);
     changes.extend(resources::common(&Settings::default()));
@@ -239,13 +251,13 @@ fn what_is_removed_and_what_is_replaced() {
 #[test]
 fn an_unproxied_port_and_what_catches_its_connections() {
     let mut changes = resources::unproxied(&["0.0.0.0".parse().unwrap(), "::".parse().unwrap()], 15_002);
-    let port = ProxiedPort { is_bound: false, ..port("0.0.0.0", ("web", "test"), ProxyMode::Tcp) };
+    let port = ProxiedPort { is_bound: false, ..port("0.0.0.0", ("web", "test"), Treatment::Tcp) };
     changes.extend(resources::set(&port, &Settings::default()));
     changes.extend(resources::remove(&port));
     check("unproxied", &changes);
 }
 
-fn service_port(mode: ProxyMode) -> ProxiedServicePort {
+fn service_port(mode: Treatment) -> ProxiedServicePort {
     let endpoint = |instance: &str, address: &str, status, is_local| Endpoint {
         instance: instance.parse().unwrap(),
         address: address.parse().unwrap(),
@@ -258,7 +270,12 @@ fn service_port(mode: ProxyMode) -> ProxiedServicePort {
         endpoint("there/00000000000c", "192.0.2.7:32768", Status::Draining, false),
         endpoint("there/00000000000d", "[2001:db8::7]:32769", Status::Unhealthy, false),
     ];
-    ProxiedServicePort { port: 9500, service: port("0.0.0.0", ("web", "test"), mode).service, mode, endpoints }
+    ProxiedServicePort {
+        port: 9500,
+        service: port("0.0.0.0", ("web", "test"), mode).service,
+        treatment: mode,
+        endpoints,
+    }
 }
 
 #[test]
@@ -266,7 +283,7 @@ fn a_captured_service_port() {
     let addresses = ["192.168.168.168", "fd00::a8"].map(|address| address.parse().unwrap()).into();
     let services = ServiceSettings { addresses, binding: Binding::Captured { catch_port: 15001 }, prefer_local: false };
     let mut changes = service::common(&services);
-    changes.extend(service::set(&service_port(ProxyMode::Auto), &services, &among_others()));
+    changes.extend(service::set(&service_port(Treatment::Http), &services, &among_others()));
     check("service_captured", &changes);
 }
 
@@ -275,6 +292,6 @@ fn a_bound_service_port_with_instances_of_this_host_preferred() {
     let addresses = vec!["192.168.168.168".parse().unwrap()];
     let services = ServiceSettings { addresses, binding: Binding::Bound, prefer_local: true };
     let mut changes = service::common(&services);
-    changes.extend(service::set(&service_port(ProxyMode::Tcp), &services, &Settings::default()));
+    changes.extend(service::set(&service_port(Treatment::Tcp), &services, &Settings::default()));
     check("service_bound", &changes);
 }

@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::{Listener, filter};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_types::pb::envoy::r#type::tracing::v3::custom_tag;
-use model::{EnvironmentName, ProxiedPort, ProxyMode, PublishedPort, Service, ServiceName};
+use model::{EnvironmentName, ProxiedPort, PublishedPort, Service, ServiceName, Treatment};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use prost::{Message, Name};
@@ -17,7 +17,7 @@ use xds::resources::{self, AccessLog, Settings, Tracing, TracingProtocol};
 use xds::{Change, ResourceType};
 
 fn any_port() -> impl Strategy<Value = ProxiedPort> {
-    let mode = prop::sample::select(vec![ProxyMode::Http, ProxyMode::Tcp, ProxyMode::Auto]);
+    let mode = prop::sample::select(vec![Treatment::Http, Treatment::Tcp, Treatment::LearnedHttp]);
     let container: BoxedStrategy<(std::net::IpAddr, u16)> = (any::<std::net::IpAddr>(), 1u16..).boxed();
     (any::<std::net::IpAddr>(), 1u16.., container, "[a-zA-Z0-9._-]{1,63}", "[a-zA-Z0-9._-]{0,63}", mode, any::<bool>())
         .prop_map(|(address, port, container, name, environment, mode, is_bound)| ProxiedPort {
@@ -27,7 +27,7 @@ fn any_port() -> impl Strategy<Value = ProxiedPort> {
                 name: ServiceName::corrected(&name).unwrap().0,
                 environment: EnvironmentName::corrected(&environment).0,
             },
-            mode,
+            treatment: mode,
             is_bound,
         })
 }
@@ -48,6 +48,7 @@ fn any_settings() -> impl Strategy<Value = Settings> {
         tracing,
         access_log,
         hops: None,
+        refusals: None,
     })
 }
 
@@ -156,7 +157,7 @@ proptest! {
 fn without_tracing_requests_get_no_id() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let port = any_port().new_tree(&mut runner).unwrap().current();
-    let port = ProxiedPort { mode: ProxyMode::Http, ..port };
+    let port = ProxiedPort { treatment: Treatment::Http, ..port };
     let [manager] = &managers(&resources::set(&port, &Settings::default()))[..] else { panic!("one filter") };
     assert!(!manager.generate_request_id.unwrap().value);
     assert!(manager.tracing.is_none());

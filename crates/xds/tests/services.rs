@@ -13,7 +13,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use model::{
-    Endpoint, EnvironmentName, ProxiedPort, ProxiedServicePort, ProxyMode, PublishedPort, Service, ServiceName, Status,
+    Endpoint, EnvironmentName, ProxiedPort, ProxiedServicePort, PublishedPort, Service, ServiceName, Status, Treatment,
 };
 use proptest::prelude::*;
 use prost::{Message, Name};
@@ -28,8 +28,8 @@ fn any_service() -> impl Strategy<Value = Service> {
     })
 }
 
-fn any_mode() -> impl Strategy<Value = ProxyMode> {
-    prop::sample::select(vec![ProxyMode::Http, ProxyMode::Tcp, ProxyMode::Auto])
+fn any_mode() -> impl Strategy<Value = Treatment> {
+    prop::sample::select(vec![Treatment::Http, Treatment::Tcp])
 }
 
 fn any_endpoint() -> impl Strategy<Value = Endpoint> {
@@ -44,7 +44,7 @@ fn any_endpoint() -> impl Strategy<Value = Endpoint> {
 
 fn any_service_port() -> impl Strategy<Value = ProxiedServicePort> {
     (1u16.., any_service(), any_mode(), prop::collection::vec(any_endpoint(), 0..8))
-        .prop_map(|(port, service, mode, endpoints)| ProxiedServicePort { port, service, mode, endpoints })
+        .prop_map(|(port, service, mode, endpoints)| ProxiedServicePort { port, service, treatment: mode, endpoints })
 }
 
 fn any_services() -> impl Strategy<Value = ServiceSettings> {
@@ -101,7 +101,7 @@ fn as_published(port: &ProxiedServicePort) -> ProxiedPort {
         published: PublishedPort { address: [0, 0, 0, 0].into(), port: port.port, protocol: model::Protocol::Tcp },
         container: "172.17.0.2:80".parse().unwrap(),
         service: port.service.clone(),
-        mode: port.mode,
+        treatment: port.treatment,
         is_bound: true,
     }
 }
@@ -190,7 +190,7 @@ proptest! {
 
         let served = service::set(&port, &services, &settings);
         let policies: Vec<_> = retries(&served).into_iter().flatten().collect();
-        let is_http = port.mode != ProxyMode::Tcp;
+        let is_http = port.treatment != Treatment::Tcp;
         prop_assert_eq!(policies.len(), if is_http { 2 } else { 0 }, "safe requests, and others; CONNECT has none");
         prop_assert!(policies.iter().all(|policy| policy.retry_host_predicate.len() == 1));
         let may_repeat = |policy: &RetryPolicy| policy.retry_on.split(',').any(|on| on == "reset");

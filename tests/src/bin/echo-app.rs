@@ -1,7 +1,7 @@
 //! The program in the lab's containers: it says what it was asked.
 //!
 //! Arguments are `MODE:PORT`, as many as wanted: `http`, `print` (as `http`, and each request's path and body are a line
-//! of its output), `grpc` (over HTTP/2 without TLS), `banner` (speaks first, as SSH and MySQL do), `udp`, `udp-named`
+//! of its output), `grpc` (over HTTP/2 without TLS), `banner` (speaks first, as SSH and MySQL do), `lines` (prints what it hears, and says nothing), `udp`, `udp-named`
 //! (with its host's name first). It knows nothing of the project, and uses threads because tests never ask much at once.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -30,6 +30,7 @@ fn start(argument: &str) {
         "print" => accept(port, |stream| http(stream, print)),
         "grpc" => lab::grpc::serve(port),
         "banner" => accept(port, banner),
+        "lines" => accept(port, lines),
         "udp" => udp(port, ""),
         "udp-named" => udp(port, &format!("{} ", host_name())),
         _ => {
@@ -47,6 +48,11 @@ fn accept(port: u16, serve: fn(TcpStream) -> std::io::Result<()>) {
     for stream in listener.incoming().flatten() {
         std::thread::spawn(move || serve(stream));
     }
+}
+
+/// Says nothing, and prints what it hears, as a log server does.
+fn lines(stream: TcpStream) -> std::io::Result<()> {
+    BufReader::new(stream).lines().try_for_each(|line| writeln!(std::io::stdout(), "{}", line?))
 }
 
 fn banner(mut stream: TcpStream) -> std::io::Result<()> {

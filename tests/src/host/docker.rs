@@ -18,6 +18,9 @@ const DEFAULT_NETWORK: &str = "172.17.0.0/16";
 /// Long enough for a dockerd that restores many containers.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
+/// A label that means nothing: containers with it get none for `ProxyMode`.
+const UNLABELLED: &str = "unlabelled";
+
 impl Host {
     /// Runs docker's command line, which must succeed; yields what it printed.
     #[track_caller]
@@ -54,8 +57,18 @@ impl Host {
 
     fn run_at_once(&self, arguments: &[&str], of_program: &[&str]) -> String {
         self.need_web_image();
-        let parts = [&["run", "-d"], arguments, &[image::WEB], of_program];
+        // The web program is known to speak HTTP. Where nothing says so, its first connections would be the shim's.
+        let is_web = of_program.is_empty() || of_program.iter().any(|mode| mode.starts_with("http:"));
+        let is_open = arguments.iter().any(|argument| argument.starts_with("ProxyMode") || *argument == UNLABELLED);
+        let label: &[&str] = if is_web && !is_open { &["-l", "ProxyMode=http"] } else { &[] };
+        let parts = [&["run", "-d"], label, arguments, &[image::WEB], of_program];
         self.docker(&parts.concat())
+    }
+
+    /// As [`Self::run_web`], without a label that says how its ports are treated.
+    #[track_caller]
+    pub fn run_web_unlabelled(&self, arguments: &[&str]) -> String {
+        self.run_web(&[arguments, &["-l", UNLABELLED]].concat())
     }
 
     /// Waits until a container's program listens for TCP.

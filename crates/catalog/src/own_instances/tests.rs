@@ -64,7 +64,7 @@ fn a_container_with_a_service_port_is_checked_at_its_own_address_before_it_is_al
     assert_eq!(statuses(&mut own), [Some(Status::Unknown)]);
     assert!(!own.are_all_checked());
     let probe = check(&mut own, true, now);
-    assert_eq!(probe, Probe::Tcp(health::Peer::Address("172.17.0.2:80".parse().unwrap())));
+    assert_eq!(probe, Probe::Tcp(Peer::Address("172.17.0.2:80".parse().unwrap())));
     assert_eq!(statuses(&mut own), [Some(Status::Alive)]);
     assert!(own.are_all_checked());
 }
@@ -244,7 +244,7 @@ fn a_container_is_reached_where_its_shim_reaches_it_and_where_docker_lists_it_wi
     own.set_target(port, target('a', [172, 18, 0, 10]), now);
     assert_eq!(reached(&mut own), "172.18.0.10:80");
     let probe = check(&mut own, true, now);
-    assert_eq!(probe, Probe::Tcp(health::Peer::Address("172.18.0.10:80".parse().unwrap())));
+    assert_eq!(probe, Probe::Tcp(Peer::Address("172.18.0.10:80".parse().unwrap())));
     own.take_changes();
     own.set_target(port, None, now);
     assert_eq!(reached(&mut own), "172.17.0.2:80");

@@ -2,7 +2,7 @@
 
 use model::instance::Origin;
 use model::instance::Text;
-use model::{EnvironmentName, ServiceName, Status};
+use model::{EnvironmentName, ServiceName, Status, Treatment};
 
 use super::*;
 
@@ -64,7 +64,7 @@ fn instances_of_all_hosts_serve_a_port_and_those_here_are_reached_directly() {
     let published = "10.0.0.1:32001".parse().unwrap();
     services.set_local_addresses(HashMap::from([((key(2), published), "172.17.0.2:80".parse().unwrap())]));
     let after = change(&mut services).after.unwrap();
-    assert_eq!((after.port, &after.service, after.mode), (9500, &service("web"), ProxyMode::Http));
+    assert_eq!((after.port, &after.service, after.treatment), (9500, &service("web"), Treatment::Http));
     assert_eq!(addresses(&after), ["172.17.0.2:80", "10.0.0.2:32000"]);
     assert!(after.endpoints[0].is_local && !after.endpoints[1].is_local);
     assert_eq!(services.take_changes(), vec![], "a change is told once");

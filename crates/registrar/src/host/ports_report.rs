@@ -18,6 +18,7 @@ impl Host {
         let capture = self.capture.status();
         PortsReport {
             ports: self.catalog.rows().into_iter().map(with_word).collect(),
+            bypassed: self.bypasses.all(),
             envoy_connected: !self.streams.is_empty(),
             serves_unproxied: self.catalog.serves_unproxied(),
             not_diverted: (capture.mode != Mode::Divert).then(|| capture.reason.clone()),

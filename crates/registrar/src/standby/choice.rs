@@ -31,7 +31,7 @@ fn from_random(mut addresses: Vec<SocketAddr>, random: u64) -> Vec<SocketAddr> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use model::{Endpoint, EnvironmentName, ProxyMode, Service, ServiceName};
+    use model::{Endpoint, EnvironmentName, Service, ServiceName, Treatment};
 
     use super::*;
 
@@ -46,7 +46,7 @@ mod tests {
             is_local: kind == 'L',
         };
         let endpoints = (1..).zip(instances.chars()).map(endpoint).collect();
-        ProxiedServicePort { port: 9500, service, mode: ProxyMode::Http, endpoints }
+        ProxiedServicePort { port: 9500, service, treatment: Treatment::Http, endpoints }
     }
 
     fn last_bytes(chosen: &[SocketAddr]) -> Vec<u8> {

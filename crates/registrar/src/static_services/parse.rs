@@ -5,7 +5,7 @@ use std::hash::Hasher;
 
 use fnv::FnvHasher;
 use model::instance::{PORTS_MAX, Text};
-use model::{EnvironmentName, InstanceKey, Protocol, Service, ServiceName, check_service_port};
+use model::{CheckKind, EnvironmentName, InstanceKey, Protocol, ProxyMode, Service, ServiceName, check_service_port};
 
 use super::entry::{Entry, Port, Reachable, name_of};
 use super::{PROBLEMS_MAX, SERVICES_MAX, StaticList, StaticPort, StaticService};
@@ -63,15 +63,18 @@ fn service(value: Value) -> Result<(StaticService, Vec<String>), String> {
     let service = Service { name, environment };
     let mut problems = Vec::new();
     let ports: Vec<_> = entry.ports.iter().map(|entry| port(entry, &mut problems)).collect();
+    let check = entry.check.settings();
+    // A check by HTTP is the operator's word that the service speaks it.
+    let implied = if check.kind == Some(CheckKind::HttpGet) { ProxyMode::Http } else { ProxyMode::Auto };
     let version = if entry.version.is_empty() { tag(&entry.image) } else { &entry.version };
     let read = StaticService {
         key: key(&service, &ports),
         service,
-        mode: entry.mode.unwrap_or_default(),
+        mode: entry.mode.unwrap_or(implied),
         version: Text::cut(version),
         image: Text::cut(&entry.image),
         ports,
-        check: entry.check.settings(),
+        check,
         listen_port: entry.listen_port.map(u16::from),
     };
     let corrections = [corrected_name, corrected_environment].into_iter().flatten();

@@ -2,7 +2,6 @@
 
 use envoy_types::pb::envoy::config::accesslog::v3::{AccessLog as Logger, access_log};
 use envoy_types::pb::google::protobuf::{Any, value};
-use model::ProxyMode;
 use prost::{Message, Name};
 
 use envoy_types::pb::envoy::extensions::access_loggers::stream::v3::StdoutAccessLog;
@@ -36,25 +35,25 @@ const OF_REQUESTS: [(&str, &str); 7] = [
 /// The address that the client connected to, before it was captured.
 const CONNECTED_TO: &str = "%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%";
 
-/// The loggers of one filter. `mode` is how the connection is treated, `auto` having been decided.
-pub(super) fn for_port(port: &Port<'_>, mode: ProxyMode, access_log: AccessLog) -> Vec<Logger> {
+/// The loggers of one filter.
+pub(super) fn for_port(port: &Port<'_>, access_log: AccessLog) -> Vec<Logger> {
     match access_log {
         AccessLog::None => Vec::new(),
-        AccessLog::Stdout => vec![stdout(&fields(port, mode))],
+        AccessLog::Stdout => vec![stdout(&fields(port))],
     }
 }
 
-fn fields(port: &Port<'_>, mode: ProxyMode) -> Vec<Field> {
+fn fields(port: &Port<'_>) -> Vec<Field> {
     let address = port.address.map_or_else(|| CONNECTED_TO.to_owned(), |address| address.to_string());
     let of_port = [
         ("service", port.service.name.as_str()),
         ("environment", port.service.environment.as_str()),
-        ("mode", mode.as_str()),
+        ("mode", port.treatment.as_str()),
         ("address", &address),
     ]
     .map(|(key, text)| Field::new(key, value::Kind::StringValue(text.to_owned())));
     let number = Field::new("port", value::Kind::NumberValue(port.number.into()));
-    let words = ALWAYS.iter().chain(if mode == ProxyMode::Http { &OF_REQUESTS[..] } else { &[] });
+    let words = ALWAYS.iter().chain(if port.treatment.is_http() { &OF_REQUESTS[..] } else { &[] });
     let words = words.map(|(key, word)| Field::new(key, value::Kind::StringValue((*word).to_owned())));
     of_port.into_iter().chain([number]).chain(words).collect()
 }

@@ -25,7 +25,7 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
 };
 use envoy_types::pb::envoy::r#type::v3::Percent;
 use envoy_types::util::pack_any;
-use model::ProxyMode;
+use model::Treatment;
 
 use super::hops::{self, Hops};
 use super::values::{duration, never, number, tcp_keepalive};
@@ -43,8 +43,8 @@ const ENDPOINTS_TIMEOUT: Duration = Duration::from_secs(2);
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 /// The Envoy cluster of a published port.
-pub(super) fn published_port(name: &str, mode: ProxyMode) -> Cluster {
-    let speaks_http = speaks_http(mode);
+pub(super) fn published_port(name: &str, treatment: Treatment) -> Cluster {
+    let speaks_http = treatment.is_http();
     Cluster {
         name: name.to_owned(),
         alt_stat_name: names::stats_prefix(name),
@@ -59,14 +59,6 @@ pub(super) fn published_port(name: &str, mode: ProxyMode) -> Cluster {
         connection_pool_per_downstream_connection: speaks_http,
         typed_extension_protocol_options: speaks_http.then(transparent_http).map(http_options).unwrap_or_default(),
         ..Default::default()
-    }
-}
-
-/// Whether requests pass in this mode.
-pub(super) const fn speaks_http(mode: ProxyMode) -> bool {
-    match mode {
-        ProxyMode::Http | ProxyMode::Auto => true,
-        ProxyMode::Tcp | ProxyMode::None => false,
     }
 }
 
@@ -93,7 +85,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const MOST_PASSED_OVER_PERCENT: u32 = 99;
 
 /// The Envoy cluster of a service port. Nothing in it depends on the instances.
-pub(super) fn service_port(name: &str, mode: ProxyMode, hops: Option<&Hops>) -> Cluster {
+pub(super) fn service_port(name: &str, treatment: Treatment, hops: Option<&Hops>) -> Cluster {
     let balancing = CommonLbConfig {
         // Else Envoy sends to instances that are not alive when it finds too few that are.
         healthy_panic_threshold: Some(Percent { value: 0.0 }),
@@ -101,7 +93,7 @@ pub(super) fn service_port(name: &str, mode: ProxyMode, hops: Option<&Hops>) -> 
         update_merge_window: never(),
         ..Default::default()
     };
-    let http = speaks_http(mode).then(|| HttpProtocolOptions {
+    let http = treatment.is_http().then(|| HttpProtocolOptions {
         http_filters: hops.map(|_| hops::upstream_filters()).unwrap_or_default(),
         ..transparent_http()
     });
@@ -120,7 +112,7 @@ pub(super) fn service_port(name: &str, mode: ProxyMode, hops: Option<&Hops>) -> 
             }),
             ..Default::default()
         }),
-        ..published_port(name, mode)
+        ..published_port(name, treatment)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The Envoy cluster of the trace collector: the only one that does not belong to a port.
+//! The Envoy cluster of the trace collector.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -40,7 +40,7 @@ pub(super) fn cluster(tracing: &Tracing) -> Cluster {
     }
 }
 
-fn http2_only() -> HttpProtocolOptions {
+pub(super) fn http2_only() -> HttpProtocolOptions {
     let http2 = explicit_http_config::ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default());
     let explicit = ExplicitHttpConfig { protocol_config: Some(http2) };
     HttpProtocolOptions {

@@ -13,6 +13,7 @@
 //! - Added to requests: `x-forwarded-for`, `x-forwarded-proto` unless the client sent one, and with tracing
 //!   `x-request-id` and the trace context. Headers `x-envoy-*` of the client's are removed.
 
+use envoy_types::pb::envoy::config::accesslog::v3::AccessLog;
 use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use envoy_types::pb::envoy::config::core::v3::http1_protocol_options::{HeaderKeyFormat, header_key_format};
 use envoy_types::pb::envoy::config::core::v3::{
@@ -34,12 +35,12 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::extensions::http::header_formatters::preserve_case::v3::PreserveCaseFormatterConfig;
 use envoy_types::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher};
 use envoy_types::util::pack_any;
-use model::ProxyMode;
+use model::Treatment;
 
 use super::hops::{self, Hops};
 use super::port::Port;
 use super::values::{boolean, extension, never, number};
-use super::{Settings, access_log, names, retry, sampling, tracing};
+use super::{Settings, access_log, forwarded_proto, names, refusals, retry, sampling, tracing};
 
 /// The most headers in one message: more than any server takes. Envoy's default is 100.
 pub(super) const MAX_HEADERS: u32 = 10_000;
@@ -72,14 +73,14 @@ fn manager(port: &Port<'_>, settings: &Settings) -> HttpConnectionManager {
         stat_prefix: names::stats_prefix(&port.cluster),
         route_specifier: Some(RouteSpecifier::RouteConfig(routes(port, settings))),
         http_filters: vec![router()],
-        access_log: access_log::for_port(port, ProxyMode::Http, settings.access_log),
+        access_log: loggers(port, settings),
         tracing: settings.tracing.as_ref().map(|tracing| tracing::for_port(port, tracing)),
         // Envoy traces only requests that have an id.
         generate_request_id: boolean(settings.tracing.is_some()),
         preserve_external_request_id: true,
         request_id_extension: Some(sampling::request_id(settings.tracing.as_ref())),
         local_reply_config: Some(retry::failures(token(port, settings).as_deref())),
-        ..transparent()
+        ..transparent(port.treatment)
     }
 }
 
@@ -89,8 +90,17 @@ fn token(port: &Port<'_>, settings: &Settings) -> Option<String> {
     hops.own(port.number)
 }
 
-/// What is the same for all ports.
-fn transparent() -> HttpConnectionManager {
+/// Access logs for the operator; on a learned port Envoy reports its refusals, too.
+fn loggers(port: &Port<'_>, settings: &Settings) -> Vec<AccessLog> {
+    let mut loggers = access_log::for_port(port, settings.access_log);
+    if port.treatment == Treatment::LearnedHttp && settings.refusals.is_some() {
+        loggers.push(refusals::logger());
+    }
+    loggers
+}
+
+/// What is the same for all ports of a treatment.
+fn transparent(treatment: Treatment) -> HttpConnectionManager {
     HttpConnectionManager {
         common_http_protocol_options: Some(HttpProtocolOptions {
             idle_timeout: never(),
@@ -98,7 +108,12 @@ fn transparent() -> HttpConnectionManager {
             ..Default::default()
         }),
         // Methods that Envoy does not know pass. It calls this unfinished, in one warning for each listener.
-        http_protocol_options: Some(Http1ProtocolOptions { allow_custom_methods: true, ..http1_options() }),
+        http_protocol_options: Some(Http1ProtocolOptions {
+            allow_custom_methods: true,
+            // Without it Envoy refuses an absolute target instead of making a path of it.
+            allow_absolute_url: if treatment == Treatment::LearnedHttp { boolean(false) } else { None },
+            ..http1_options()
+        }),
         http2_protocol_options: Some(http2_options()),
         server_header_transformation: ServerHeaderTransformation::PassThrough.into(),
         max_request_headers_kb: number(MAX_HEADERS_KB),
@@ -110,7 +125,11 @@ fn transparent() -> HttpConnectionManager {
         use_remote_address: boolean(false),
         forward_client_cert_details: ForwardClientCertDetails::AlwaysForwardOnly.into(),
         proxy_100_continue: true,
-        upgrade_configs: UPGRADES.iter().chain([&CONNECT]).map(|token| upgrade(token)).collect(),
+        upgrade_configs: upgrades(treatment).map(upgrade).collect(),
+        early_header_mutation_extensions: (treatment == Treatment::LearnedHttp)
+            .then(forwarded_proto::keep_aside)
+            .into_iter()
+            .collect(),
         normalize_path: boolean(false),
         merge_slashes: false,
         path_with_escaped_slashes_action: PathWithEscapedSlashesAction::KeepUnchanged.into(),
@@ -144,6 +163,17 @@ pub(super) fn http2_options() -> Http2ProtocolOptions {
     Http2ProtocolOptions { max_concurrent_streams: number(MAX_STREAMS), allow_connect: true, ..Default::default() }
 }
 
+/// On a learned port Envoy refuses all upgrades but WebSocket's, so that their clients get a path on which a half-close
+/// ends one direction alone.
+fn upgrades(treatment: Treatment) -> impl Iterator<Item = &'static str> {
+    let passed = match treatment {
+        Treatment::LearnedHttp => &UPGRADES[..1],
+        Treatment::Http | Treatment::Tcp => &UPGRADES[..],
+    };
+    let connect = (treatment != Treatment::LearnedHttp).then_some(CONNECT);
+    passed.iter().copied().chain(connect)
+}
+
 fn upgrade(token: &str) -> UpgradeConfig {
     UpgradeConfig { upgrade_type: token.to_owned(), ..Default::default() }
 }
@@ -172,12 +202,32 @@ fn routes(port: &Port<'_>, settings: &Settings) -> RouteConfiguration {
     let everywhere = VirtualHost { name: cluster.clone(), domains: vec!["*".to_owned()], routes, ..Default::default() };
     // Of what applications send. Envoy's own answers are made later.
     let between_envoys = if port.has_retries { hops::BELIEVED } else { hops::TOKEN };
-    RouteConfiguration {
+    let configuration = RouteConfiguration {
         name: cluster.clone(),
-        virtual_hosts: vec![everywhere],
-        request_headers_to_add: vec![client_address()],
         response_headers_to_remove: vec![between_envoys.to_owned()],
         ..Default::default()
+    };
+    if port.treatment == Treatment::LearnedHttp {
+        return adding_nothing(everywhere, configuration);
+    }
+    RouteConfiguration {
+        virtual_hosts: vec![everywhere],
+        request_headers_to_add: vec![client_address()],
+        ..configuration
+    }
+}
+
+/// Envoy works off the virtual host's part before the configuration's.
+fn adding_nothing(everywhere: VirtualHost, configuration: RouteConfiguration) -> RouteConfiguration {
+    let everywhere = VirtualHost {
+        request_headers_to_remove: vec![forwarded_proto::HEADER.to_owned()],
+        request_headers_to_add: vec![forwarded_proto::put_back()],
+        ..everywhere
+    };
+    RouteConfiguration {
+        virtual_hosts: vec![everywhere],
+        request_headers_to_remove: vec![forwarded_proto::ASIDE.to_owned()],
+        ..configuration
     }
 }
 

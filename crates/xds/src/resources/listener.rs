@@ -1,30 +1,21 @@
 //! LDS: where Envoy listens, and which of its filters a connection meets.
+//!
+//! Envoy never guesses from a connection's first bytes: it would close a connection whose client ends its side meanwhile.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use envoy_types::pb::envoy::config::listener::v3::listener::ConnectionBalanceConfig;
 use envoy_types::pb::envoy::config::listener::v3::listener::connection_balance_config::{BalanceType, ExactBalance};
 use envoy_types::pb::envoy::config::listener::v3::{
-    AdditionalAddress, Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, listener_filter,
+    AdditionalAddress, Filter, FilterChain, Listener, ListenerFilter, listener_filter,
 };
-use envoy_types::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
-use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use envoy_types::pb::google::protobuf::Any;
-use envoy_types::util::pack_any;
-use model::{ProxiedPort, ProxyMode};
+use model::ProxiedPort;
 
 use super::port::Port;
 use super::service::{Binding, ServiceSettings};
-use super::values::{boolean, duration, socket_address, tcp_keepalive};
+use super::values::{boolean, socket_address, tcp_keepalive};
 use super::{Settings, http, names, tcp};
-
-/// How long `auto` waits for a client's first bytes before it takes the connection for `tcp`.
-///
-/// This is its price: where the server speaks first (SMTP, MySQL, FTP), each connection begins this much later,
-/// and the container does not see it before. `ProxyMode=tcp` costs nothing. Shorter would be cheaper there, but
-/// an HTTP client whose first packet is late (lost and sent again, say) would go without spans.
-const FIRST_BYTES_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The listener of a published port.
 pub(super) fn published_port(name: &str, published: &ProxiedPort, port: &Port<'_>, settings: &Settings) -> Listener {
@@ -72,37 +63,12 @@ fn serving(listener: Listener, port: &Port<'_>, settings: &Settings) -> Listener
         tcp_keepalive: tcp_keepalive(),
         ..listener
     };
-    let tcp = || chain(tcp::filter(port, settings));
-    let http = || chain(http::filter(port, settings));
-    match port.mode {
-        ProxyMode::Http => Listener { filter_chains: vec![http()], ..listener },
-        ProxyMode::Auto => by_first_bytes(listener, http(), tcp()),
-        // A port with mode `none` is never given to Envoy. Were it, bytes are what docker-proxy would pass.
-        ProxyMode::Tcp | ProxyMode::None => Listener { filter_chains: vec![tcp()], ..listener },
-    }
+    let filter = if port.treatment.is_http() { http::filter(port, settings) } else { tcp::filter(port, settings) };
+    Listener { filter_chains: vec![chain(filter)], ..listener }
 }
 
 pub(super) fn chain(filter: Filter) -> FilterChain {
     FilterChain { filters: vec![filter], ..Default::default() }
-}
-
-fn by_first_bytes(listener: Listener, http: FilterChain, other: FilterChain) -> Listener {
-    let is_http = FilterChainMatch {
-        transport_protocol: "raw_buffer".to_owned(),
-        application_protocols: ["http/1.0", "http/1.1", "h2c"].map(ToOwned::to_owned).to_vec(),
-        ..Default::default()
-    };
-    Listener {
-        listener_filters: vec![
-            listener_filter("envoy.filters.listener.tls_inspector", pack_any(TlsInspector::default())),
-            listener_filter("envoy.filters.listener.http_inspector", pack_any(HttpInspector::default())),
-        ],
-        listener_filters_timeout: duration(FIRST_BYTES_TIMEOUT),
-        continue_on_listener_filters_timeout: true,
-        filter_chains: vec![FilterChain { filter_chain_match: Some(is_http), ..http }],
-        default_filter_chain: Some(other),
-        ..listener
-    }
 }
 
 pub(super) fn listener_filter(name: &str, config: Any) -> ListenerFilter {

@@ -7,6 +7,7 @@ use model::{ProxiedPort, PublishedPort};
 use crate::{Change, ResourceType};
 
 use self::port::Port;
+pub use self::refusals::ReportTo;
 
 pub use self::hops::Hops;
 
@@ -15,11 +16,13 @@ mod catch;
 mod cluster;
 mod collector;
 mod endpoint;
+mod forwarded_proto;
 mod hops;
 mod http;
 mod listener;
 pub mod names;
 mod port;
+pub mod refusals;
 mod retry;
 mod sampling;
 pub mod service;
@@ -37,6 +40,8 @@ pub struct Settings {
     /// How this host and others know each other's Envoys; `None` where there are no other hosts. Without it a request
     /// that may not be handled twice goes to another instance only where no connection came about.
     pub hops: Option<Hops>,
+    /// Where Envoy reports what it refuses on ports of [`model::Treatment::LearnedHttp`]; `None`: nowhere.
+    pub refusals: Option<ReportTo>,
 }
 
 /// Where spans go.
@@ -73,14 +78,18 @@ pub enum AccessLog {
     Stdout,
 }
 
-/// The changes that do not depend on any port: the trace collector's Envoy cluster. To be applied first.
+/// The changes that do not depend on any port: the Envoy clusters of the trace collector, and of the registrar itself.
+/// To be applied first.
 #[must_use]
 pub fn common(settings: &Settings) -> Vec<Change> {
-    let name = names::TRACE_COLLECTOR.to_owned();
-    match &settings.tracing {
-        Some(tracing) => vec![values::set(ResourceType::Cluster, name, &collector::cluster(tracing))],
-        None => vec![Change { resource_type: ResourceType::Cluster, name, body: None }],
-    }
+    let collector = settings.tracing.as_ref().map(collector::cluster);
+    let refusals = settings.refusals.as_ref().map(refusals::cluster);
+    [(names::TRACE_COLLECTOR, collector), (names::REFUSAL_LOG, refusals)]
+        .map(|(name, cluster)| match cluster {
+            Some(cluster) => values::set(ResourceType::Cluster, name.to_owned(), &cluster),
+            None => Change { resource_type: ResourceType::Cluster, name: name.to_owned(), body: None },
+        })
+        .into()
 }
 
 /// The changes that make Envoy take the connections to ports that it does not listen on itself
@@ -98,7 +107,7 @@ pub fn set(port: &ProxiedPort, settings: &Settings) -> Vec<Change> {
     let listener = names::listener(port);
     let cluster = names::port_cluster(&port.published, &port.service);
     vec![
-        values::set(ResourceType::Cluster, cluster.clone(), &cluster::published_port(&cluster, port.mode)),
+        values::set(ResourceType::Cluster, cluster.clone(), &cluster::published_port(&cluster, port.treatment)),
         values::set(ResourceType::Endpoint, cluster.clone(), &endpoint::assignment(&cluster, port.container)),
         values::set(
             ResourceType::Listener,

@@ -7,6 +7,9 @@ use model::{ProxiedPort, PublishedPort, Service};
 /// The Envoy cluster of the trace collector.
 pub const TRACE_COLLECTOR: &str = "trace-collector";
 
+/// The Envoy cluster by which Envoy reports to the registrar what it refused.
+pub const REFUSAL_LOG: &str = "refusal-log";
+
 /// The listener of a published port: `port/ADDRESS/HOSTPORT`, an IPv6 address without brackets.
 ///
 /// The name says the address, so a listener never changes its address, and two never trade theirs: Envoy refuses

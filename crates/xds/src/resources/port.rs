@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 
-use model::{ProxiedPort, ProxiedServicePort, ProxyMode, Service};
+use model::{ProxiedPort, ProxiedServicePort, Service, Treatment};
 
 use super::names;
 
 /// A port as clients see it, and where its traffic goes.
 pub(super) struct Port<'a> {
     pub(super) service: &'a Service,
-    pub(super) mode: ProxyMode,
+    pub(super) treatment: Treatment,
     /// The address that clients connect to; `None`: one of several, each connection knows which.
     pub(super) address: Option<IpAddr>,
     /// The port that clients connect to.
@@ -25,7 +25,7 @@ impl<'a> From<&'a ProxiedPort> for Port<'a> {
     fn from(port: &'a ProxiedPort) -> Self {
         Self {
             service: &port.service,
-            mode: port.mode,
+            treatment: port.treatment,
             address: Some(port.published.address),
             number: port.published.port,
             cluster: names::port_cluster(&port.published, &port.service),
@@ -38,7 +38,7 @@ impl<'a> From<&'a ProxiedServicePort> for Port<'a> {
     fn from(port: &'a ProxiedServicePort) -> Self {
         Self {
             service: &port.service,
-            mode: port.mode,
+            treatment: port.treatment,
             address: None,
             number: port.port,
             cluster: names::service_port(port.port, &port.service),

@@ -69,9 +69,9 @@ pub fn set(port: &ProxiedServicePort, services: &ServiceSettings, settings: &Set
     let Some(listener) = listener::service_port(&name, &Port::from(port), services, settings) else {
         return remove(port);
     };
-    let hops = settings.hops.as_ref().filter(|_| cluster::speaks_http(port.mode));
+    let hops = settings.hops.as_ref().filter(|_| port.treatment.is_http());
     vec![
-        values::set(ResourceType::Cluster, name.clone(), &cluster::service_port(&name, port.mode, hops)),
+        values::set(ResourceType::Cluster, name.clone(), &cluster::service_port(&name, port.treatment, hops)),
         values::set(
             ResourceType::Endpoint,
             name.clone(),

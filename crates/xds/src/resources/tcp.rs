@@ -4,7 +4,6 @@ use envoy_types::pb::envoy::config::listener::v3::{Filter, filter};
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::ClusterSpecifier;
 use envoy_types::util::pack_any;
-use model::ProxyMode;
 
 use super::port::Port;
 use super::values::{never, number};
@@ -12,7 +11,7 @@ use super::{Settings, access_log, names, service};
 
 pub(super) fn filter(port: &Port<'_>, settings: &Settings) -> Filter {
     filter_of(TcpProxy {
-        access_log: access_log::for_port(port, ProxyMode::Tcp, settings.access_log),
+        access_log: access_log::for_port(port, settings.access_log),
         // Only while no connection to an instance came about; afterwards nothing is tried again.
         max_connect_attempts: if port.has_retries { number(service::TRIES) } else { None },
         ..to(&port.cluster)

@@ -22,7 +22,7 @@ use envoy_types::pb::envoy::extensions::tracers::opentelemetry::resource_detecto
 use envoy_types::pb::envoy::r#type::tracing::v3::{CustomTag, custom_tag};
 use envoy_types::pb::google::protobuf::Any;
 use envoy_types::util::pack_any;
-use model::{ProxyMode, Service};
+use model::{Service, Treatment};
 
 use super::names::TRACE_COLLECTOR;
 use super::port::Port;
@@ -60,7 +60,7 @@ fn operation(port: &Port<'_>) -> String {
 
 fn tags(service: &Service, protocol: TracingProtocol) -> Vec<CustomTag> {
     let (name, environment) = (service.name.as_str(), service.environment.as_str());
-    let ours = [("EnvironmentName", environment), ("ServiceName", name), ("ProxyMode", ProxyMode::Http.as_str())];
+    let ours = [("EnvironmentName", environment), ("ServiceName", name), ("ProxyMode", Treatment::Http.as_str())];
     let of_resource = match protocol {
         TracingProtocol::Zipkin => &[("service.name", name), ("deployment.environment.name", environment)][..],
         TracingProtocol::OtlpGrpc | TracingProtocol::OtlpHttp => &[],

@@ -83,7 +83,8 @@ fn set_up(story: &Story) -> Stage {
 fn start_http(stage: &Stage, story: &Story) {
     story.step("A container that speaks HTTP");
     start(stage, story, WEB, "docker run -d --name web -p 8080:80 -l ServiceName=web -l EnvironmentName=demo web");
-    story.say("No ProxyMode is given, so what looks like HTTP will be treated as HTTP.");
+    story
+        .say("No ProxyMode is given: the shim saw an answer that is safe for HTTP treatment, and Envoy took the port.");
 }
 
 fn start_tcp(stage: &Stage, story: &Story) {
@@ -100,16 +101,18 @@ fn start(stage: &Stage, story: &Story, port: u16, command: &str) {
     story.command(command);
     let arguments: Vec<_> = command.split(' ').skip(1).collect();
     let id = stage.host.docker(&arguments);
-    let returned = Instant::now();
-    stage.host.await_served_by_envoy(port);
-    let milliseconds = returned.elapsed().as_millis();
     story.output(&id[..12]);
     stage.host.await_program(&id);
-    let when = if milliseconds == 0 {
-        "before docker returned".to_owned()
-    } else {
-        format!("{milliseconds} ms after docker returned")
-    };
+    let is_labelled = command.contains("ProxyMode");
+    if !is_labelled {
+        story.command(&format!("curl 127.0.0.1:{port}"));
+        stage.host.get(&format!("http://127.0.0.1:{port}/")).unwrap_or_else(|error| panic!("port {port}: {error}"));
+    }
+    let since = Instant::now();
+    stage.host.await_served_by_envoy(port);
+    let milliseconds = since.elapsed().as_millis();
+    let when = if is_labelled { "when its program listened" } else { "that it answered its first request" };
+    let when = format!("within {milliseconds} ms from {when}");
     story.say(&format!("Envoy served port {port}, IPv4 and IPv6, {when}."));
 }
 
