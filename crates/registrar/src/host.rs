@@ -99,6 +99,14 @@ pub(crate) struct Host {
     is_leaving: bool,
 }
 
+/// Where the loop leaves what others work off in their own time.
+pub(crate) struct Outlets {
+    /// What Docker is to be asked.
+    pub(crate) lookups: watch::Sender<Option<Lookup>>,
+    /// What is to be written down of what was learned.
+    pub(crate) lessons: watch::Sender<Lessons>,
+}
+
 impl Host {
     /// Service ports come with who stands by for them. `docker` says whether there is a Docker to wait for; `lookups` is
     /// where it is asked.
@@ -109,8 +117,7 @@ impl Host {
         cluster: Cluster,
         capture: Capture,
         docker: DockerState,
-        lookups: watch::Sender<Option<Lookup>>,
-        lessons: watch::Sender<Lessons>,
+        Outlets { lookups, lessons }: Outlets,
     ) -> Self {
         let mut hub = Hub::new();
         hub.apply(resources::common(&settings));

@@ -69,7 +69,7 @@ fn refusal(entry: &HttpAccessLogEntry) -> Option<Refusal> {
     let common = entry.common_properties.as_ref()?;
     let response = entry.response.as_ref();
     let details = response.map(|response| response.response_code_details.as_str()).unwrap_or_default();
-    let flags = common.response_flags.clone().unwrap_or_default();
+    let flags = common.response_flags.unwrap_or_default();
     Some(Refusal {
         asked: address(common.downstream_local_address.as_ref()?)?,
         client: address(common.downstream_direct_remote_address.as_ref()?)?.ip(),
@@ -147,12 +147,12 @@ mod tests {
     #[test]
     fn envoys_flags_tell_whose_doing_a_refusal_was() {
         let none = ResponseFlags::default();
-        assert_eq!(cause_of(none.clone()), Some(Cause::Request), "an upgrade that Envoy does not pass has no flag");
-        let not_http = ResponseFlags { downstream_protocol_error: true, ..none.clone() };
+        assert_eq!(cause_of(none), Some(Cause::Request), "an upgrade that Envoy does not pass has no flag");
+        let not_http = ResponseFlags { downstream_protocol_error: true, ..none };
         assert_eq!(cause_of(not_http), Some(Cause::Request));
-        let answer = ResponseFlags { upstream_protocol_error: true, ..none.clone() };
+        let answer = ResponseFlags { upstream_protocol_error: true, ..none };
         assert_eq!(cause_of(answer), Some(Cause::Answer));
-        let ended = ResponseFlags { downstream_connection_termination: true, ..none.clone() };
+        let ended = ResponseFlags { downstream_connection_termination: true, ..none };
         assert_eq!(cause_of(ended), Some(Cause::ClientEnded));
         let unreachable = ResponseFlags { upstream_connection_failure: true, ..none };
         assert_eq!(cause_of(unreachable), Some(Cause::Other), "the application was away");

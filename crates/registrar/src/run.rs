@@ -32,7 +32,7 @@ use crate::drains::Drains;
 use crate::drains::file::DrainFile;
 use crate::event::{EVENT_QUEUE, Event};
 use crate::gossip_net::GossipNet;
-use crate::host::{Host, Left, Signals, unix_ms};
+use crate::host::{Host, Left, Outlets, Signals, unix_ms};
 use crate::http::Api;
 use crate::lessons_file::LessonsFile;
 use crate::listeners::{self, Surroundings};
@@ -116,7 +116,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     tokio::spawn(lessons_file.keep(news));
     let envoy = Settings { refusals: Some(report_to(&config.xds_listen)), ..config.envoy };
     let standby = Standby::new(config.envoy_uid, shares.standby, rng()?, events.clone());
-    let host = Host::new(catalog, envoy, (services, standby), cluster, capture, docker_state, lookups, lessons);
+    let host =
+        Host::new(catalog, envoy, (services, standby), cluster, capture, docker_state, Outlets { lookups, lessons });
 
     if let Some(docker_host) = config.docker_host {
         tokio::spawn(docker::run(docker_host, wanted, events.clone()));

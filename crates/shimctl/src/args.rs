@@ -68,7 +68,7 @@ pub(crate) enum Command {
     /// Lists the published ports: whose they are, who serves them, and what is wrong with them
     #[command(after_help = PORTS_HELP)]
     Ports {
-        /// Only these: [ADDRESS:]PORT[/PROTOCOL], or a service's name
+        /// Only these: PORT, ADDRESS:PORT or PORT/PROTOCOL, or a service's name
         #[arg(value_name = "PORT|SERVICE", value_parser = Subject::parse)]
         subject: Option<Subject>,
     },
@@ -95,7 +95,7 @@ pub(crate) enum Command {
 
     /// Says in plain words how a connection to a port or a service goes now, and what would change if Envoy died
     Explain {
-        /// A published port or a service port, as [ADDRESS:]PORT[/PROTOCOL], or a service's name
+        /// A published port or a service port, as PORT, ADDRESS:PORT or PORT/PROTOCOL, or a service's name
         #[arg(value_name = "PORT|SERVICE", value_parser = Subject::parse)]
         subject: Subject,
     },

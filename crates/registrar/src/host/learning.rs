@@ -58,7 +58,7 @@ impl Host {
         let ImagePort { image, container_port } = subject;
         match finding {
             Finding::Http => {
-                info!(image, container_port, "its answers are safe for HTTP treatment: Envoy takes the port")
+                info!(image, container_port, "its answers are safe for HTTP treatment: Envoy takes the port");
             }
             Finding::Tcp(reason) => info!(image, container_port, %reason, "the port is for bytes"),
         }

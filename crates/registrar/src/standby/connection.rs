@@ -43,10 +43,13 @@ pub(super) async fn forward(mut client: TcpStream, instances: &[SocketAddr]) {
         end = &mut answered => First::Answered(end),
     };
     match first {
-        First::Asked(End::Stream) => drop(answered.await),
         // What the server said before it stopped to listen still arrives.
-        First::Asked(End::ReceiverFailed) => drop(answered.await),
-        First::Answered(End::Stream) => drop(asked.await),
+        First::Asked(End::Stream | End::ReceiverFailed) => {
+            answered.await;
+        }
+        First::Answered(End::Stream) => {
+            asked.await;
+        }
         First::Asked(End::SenderFailed) | First::Answered(End::SenderFailed | End::ReceiverFailed) => {}
     }
 }
