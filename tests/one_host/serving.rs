@@ -61,6 +61,16 @@ fn http_is_answered_through_envoy_over_both_families(version: Docker) {
     }
 }
 
+#[test]
+fn envoys_own_port_tells_no_configuration() {
+    let lab = Lab::of_this_test();
+    let host = lab.host("a").start();
+    for (path, status) in [("stats", 200), ("config_dump", 403), ("quitquitquit", 403)] {
+        let answer = host.get(&format!("http://127.0.0.1:9901/{path}")).expect("Envoy answers");
+        assert_eq!(answer.status, status, "{path}");
+    }
+}
+
 fn a_server_that_speaks_first_passes_in_tcp_mode_and_without_a_label(version: Docker) {
     let lab = Lab::of_this_test();
     let host = lab.host("a").docker(version).start();

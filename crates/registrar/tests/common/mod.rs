@@ -100,7 +100,7 @@ pub fn command(folder: &tempfile::TempDir) -> Command {
     // It runs in this machine's own network: nothing may come of its service ports there.
     command.args(["--docker-host", "none", "--capture", "none", "--http-listen", "127.0.0.1:0"]);
     command.args(["--shim-socket", &path("registrar.sock"), "--xds-listen", &format!("unix:{}", path("xds.sock"))]);
-    command.args(["--admin-socket", &path("admin.sock")]);
+    command.args(["--admin-socket", &path("admin.sock"), "--state-folder", &path("state")]);
     command
 }
 
