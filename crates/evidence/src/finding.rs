@@ -174,7 +174,14 @@ mod tests {
         assert_eq!(findings[1..], Reason::ALL.map(Finding::Tcp), "ALL is in the order of the codes, without a gap");
         assert_eq!(Finding::from_code(1), Some(Finding::Http));
         assert_eq!(Finding::from_code(17), Some(Finding::Tcp(Reason::RequestLength)));
-        assert_eq!((Finding::from_code(0), Finding::from_code(18)), (None, None));
+        assert_eq!(Finding::from_code(18), Some(Finding::Tcp(Reason::RefusedByEnvoy)));
+        assert_eq!((Finding::from_code(0), Finding::from_code(19)), (None, None));
+    }
+
+    #[test]
+    fn a_reason_is_about_requests_where_a_single_odd_client_shows_it() {
+        assert!(Reason::AbsoluteTarget.is_about_requests() && Reason::Method.is_about_requests());
+        assert!(!Reason::NotHttp.is_about_requests() && !Reason::Upgrade.is_about_requests());
     }
 
     #[test]

@@ -133,6 +133,9 @@ fn problem(
             "Envoy does not listen either: nobody answers but where Docker's own firewall rules lead to the container".to_owned(),
         ),
         ServedBy::Docker if row.is_unproxied => why_not_caught(word, report, envoy_listens),
+        ServedBy::Docker if report.docker_problem.is_some() => report.docker_problem.as_ref().map(|problem| {
+            format!("no shim serves this port, and Docker does not answer ({problem}): start it (systemctl start docker)")
+        }),
         ServedBy::Docker => Some(
             "no shim serves this port: start dockerd with --userland-proxy-path=…/envoy-docker-shim, then restart the container (or set --capture-unproxied, and Envoy serves TCP without); if a shim runs, `shimctl resync` has it register, or names it".to_owned(),
         ),
@@ -289,6 +292,19 @@ mod tests {
         let port = view(alone, EnvoysWord::Nothing, true, 0);
         assert_eq!(port.served_by, ServedBy::Docker);
         assert!(port.problem.unwrap().contains("--userland-proxy-path"));
+    }
+
+    #[test]
+    fn a_port_without_a_shim_while_docker_is_away_is_not_told_to_restart_its_container() {
+        let alone = PortRow { registration: None, wanted_in_envoy: false, ..row(Protocol::Tcp) };
+        let report = PortsReport {
+            ports: vec![(alone, EnvoysWord::Nothing)],
+            docker_problem: Some("no such file".to_owned()),
+            ..PortsReport::default()
+        };
+        let problem = of(&report, 0).problem.unwrap();
+        assert!(problem.contains("no such file") && problem.contains("systemctl start docker"), "{problem}");
+        assert!(!problem.contains("restart"), "{problem}");
     }
 
     #[test]

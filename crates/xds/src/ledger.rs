@@ -311,7 +311,7 @@ impl Ledger {
     pub(crate) fn reject_one(&mut self, name: &Name, reason: &str, now: Instant) {
         let Some(entry) = self.entries.get_mut(name) else { return };
         entry.failures = entry.failures.saturating_add(1);
-        let retry = nack::is_temporary(reason).then(|| now + nack::retry_delay(entry.failures));
+        let retry = nack::is_temporary(reason).then(|| now + nack::retry_delay(reason, entry.failures));
         let rejection = Rejection { reason: nack::truncated(reason).to_owned(), retry };
         let last_retry = entry.rejection.replace(rejection).and_then(|rejection| rejection.retry);
         if let Some(last_retry) = last_retry {

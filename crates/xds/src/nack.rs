@@ -18,6 +18,11 @@ pub(crate) const MESSAGE_MAX_LENGTH: usize = 1024;
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// The longest wait between binds of one listener.
 const LAST_RETRY: Duration = Duration::from_secs(5);
+/// The same where the host does not have the address. It seldom comes back, the shim serves meanwhile, and each try costs
+/// several lines of Envoy's log.
+const LAST_RETRY_WITHOUT_ADDRESS: Duration = Duration::from_secs(300);
+
+const NO_ADDRESS: &str = "Cannot assign requested address";
 
 /// What may be the resources that Envoy's message names, each with the reason. A reason may go over several
 /// lines, so not every name is one.
@@ -35,15 +40,14 @@ fn name_and_reason(line: &str) -> Option<(&str, &str)> {
 /// come before its cluster, if an Envoy that reconnects asked for listeners first. A lack of rights (`Permission
 /// denied`) lasts as long as Envoy does.
 pub(crate) fn is_temporary(reason: &str) -> bool {
-    ["Address already in use", "Cannot assign requested address", "unknown cluster"]
-        .iter()
-        .any(|text| reason.contains(text))
+    ["Address already in use", NO_ADDRESS, "unknown cluster"].iter().any(|text| reason.contains(text))
 }
 
-/// How long to wait after `failures` failed binds, of which there is at least one.
-pub(crate) fn retry_delay(failures: u32) -> Duration {
+/// How long to wait after `failures` failed binds, of which there is at least one and the last failed for this reason.
+pub(crate) fn retry_delay(reason: &str, failures: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
-    FIRST_RETRY.saturating_mul(1 << doublings).min(LAST_RETRY)
+    let longest = if reason.contains(NO_ADDRESS) { LAST_RETRY_WITHOUT_ADDRESS } else { LAST_RETRY };
+    FIRST_RETRY.saturating_mul(1 << doublings).min(longest)
 }
 
 /// As much of Envoy's words as is kept.
@@ -79,8 +83,10 @@ mod tests {
 
     #[test]
     fn d38_the_wait_doubles_up_to_a_limit() {
-        let waits: Vec<u128> = [1, 2, 3, 6, 7, 99, u32::MAX].map(|n| retry_delay(n).as_millis()).to_vec();
-        assert_eq!(waits, [100, 200, 400, 3200, 5000, 5000, 5000]);
+        let waits = |reason| [1, 2, 3, 6, 7, 99, u32::MAX].map(|failures| retry_delay(reason, failures).as_millis());
+        assert_eq!(waits("Address already in use"), [100, 200, 400, 3200, 5000, 5000, 5000]);
+        let gone = "cannot bind '192.0.2.9:80': Cannot assign requested address";
+        assert_eq!(waits(gone), [100, 200, 400, 3200, 6400, 300_000, 300_000]);
     }
 
     #[test]
