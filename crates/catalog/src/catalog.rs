@@ -11,7 +11,7 @@ use model::{ContainerId, Protocol, ProxiedPort, PublishedPort};
 
 use crate::docker_listing::{DockerListing, ListedContainer, ListedPort};
 use crate::learning::Learning;
-use crate::lessons::{ImagePort, Lessons};
+use crate::lessons::{Lessons, ProgramPort};
 use crate::registration::{
     Claim, Container, RELEASE_HOLD, Registration, RegistrationId, ShimTarget, treatment_without_shim,
 };
@@ -211,7 +211,7 @@ impl Catalog {
 
     /// A shim, or Envoy, saw how the application behind a port behaves. It counts for every port of the same image and
     /// container port, now and later, where no label says how they are treated. Yields what was learned anew.
-    pub fn saw(&mut self, port: &PublishedPort, finding: Finding) -> Option<ImagePort> {
+    pub fn saw(&mut self, port: &PublishedPort, finding: Finding) -> Option<ProgramPort> {
         let claim = self.claim_on(port).filter(|claim| claim.is_observed())?;
         let subject = claim.subject()?;
         self.learn(&subject, finding).then_some(subject)
@@ -227,7 +227,7 @@ impl Catalog {
 
     /// It was found out how every port of this image and container port behaves. Yields whether that is news: a port
     /// that is for bytes stays so.
-    pub fn learn(&mut self, subject: &ImagePort, finding: Finding) -> bool {
+    pub fn learn(&mut self, subject: &ProgramPort, finding: Finding) -> bool {
         if matches!(self.lessons.get(subject), Some(Finding::Tcp(_))) || !self.lessons.learn(subject.clone(), finding) {
             return false;
         }
@@ -604,8 +604,7 @@ impl Catalog {
     }
 
     fn lesson_of(&self, container: &Container, port: &ListedPort) -> Option<Finding> {
-        let subject = ImagePort { image: container.facts.image.clone(), container_port: port.container_port };
-        self.lessons.get(&subject)
+        self.lessons.get(&ProgramPort::of(&container.facts, port.container_port)?)
     }
 
     fn listed_row(&self, container: &Arc<Container>, port: &ListedPort) -> PortRow {

@@ -1,39 +1,48 @@
-//! What was learned of unlabelled ports, by image and container port, so that only the first container of an image is
-//! ever unknown. What is seen of one port, and when it counts, is decided elsewhere (`evidence`, `registration`).
+//! What was learned of unlabelled ports, by program and container port, so that only the first container of an image and
+//! command is ever unknown. What is seen of one port, and when it counts, is decided elsewhere (`evidence`, `registration`).
 
 use std::collections::{BTreeMap, HashMap};
 
 use evidence::Finding;
+use model::labels::ContainerFacts;
 
 /// The most subjects that are remembered; the one that was learned longest ago goes first.
 pub const LESSONS_MAX: usize = 4096;
 
 /// What a lesson is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ImagePort {
-    /// The image as it was asked for.
-    pub image: String,
+pub struct ProgramPort {
+    /// What runs: [`ContainerFacts::program`], never empty.
+    pub program: String,
     /// The container's port.
     pub container_port: u16,
+}
+
+impl ProgramPort {
+    /// A container's port as a subject; `None` where it is not known what runs there.
+    #[must_use]
+    pub fn of(facts: &ContainerFacts, container_port: u16) -> Option<Self> {
+        (!facts.program.is_empty()).then(|| Self { program: facts.program.clone(), container_port })
+    }
 }
 
 /// The memory. It is bounded by [`LESSONS_MAX`].
 #[derive(Clone, Debug, Default)]
 pub struct Lessons {
-    by_subject: HashMap<ImagePort, (Finding, u64)>,
-    by_age: BTreeMap<u64, ImagePort>,
+    by_subject: HashMap<ProgramPort, (Finding, u64)>,
+    by_age: BTreeMap<u64, ProgramPort>,
     learned: u64,
 }
 
 impl Lessons {
     /// What is known of this subject.
     #[must_use]
-    pub fn get(&self, subject: &ImagePort) -> Option<Finding> {
+    pub fn get(&self, subject: &ProgramPort) -> Option<Finding> {
         self.by_subject.get(subject).map(|(finding, _)| *finding)
     }
 
     /// Remembers a finding, in place of an earlier one. Yields whether that is news.
-    pub fn learn(&mut self, subject: ImagePort, finding: Finding) -> bool {
+    pub fn learn(&mut self, subject: ProgramPort, finding: Finding) -> bool {
         if self.get(&subject) == Some(finding) {
             return false;
         }
@@ -51,7 +60,7 @@ impl Lessons {
     }
 
     /// Everything that is remembered, the oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = (&ImagePort, Finding)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&ProgramPort, Finding)> {
         self.by_age.values().filter_map(|subject| Some((subject, self.get(subject)?)))
     }
 }
@@ -62,8 +71,8 @@ mod tests {
 
     use super::*;
 
-    fn subject(container_port: u16) -> ImagePort {
-        ImagePort { image: "nginx".to_owned(), container_port }
+    fn subject(container_port: u16) -> ProgramPort {
+        ProgramPort { program: "nginx".to_owned(), container_port }
     }
 
     #[test]

@@ -27,7 +27,7 @@ mod tests;
 pub use catalog::{Catalog, Changes, Lookup, PortChange, PortRow};
 pub use docker_listing::{ListedContainer, ListedPort};
 pub use learning::Learning;
-pub use lessons::{ImagePort, LESSONS_MAX, Lessons};
+pub use lessons::{LESSONS_MAX, Lessons, ProgramPort};
 pub use own_instance::{OwnInstance, OwnSettings};
 pub use own_instances::{OwnChange, OwnHost, OwnInstances, StaticInstance};
 pub use registration::{Container, Registration, RegistrationId, ShimTarget};

@@ -4,7 +4,7 @@
 //! advertise address standing for any. One that is published on loopback, or not at all, can't be reached from
 //! elsewhere and is not announced. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use evidence::Finding;
@@ -14,7 +14,7 @@ use model::service_labels::{Announcement, SERVICE_PORT, SIDECAR_LISTENER};
 use model::{Instance, InstanceKey, Protocol, ProxyMode, PublishedPort, Status};
 
 use crate::docker_listing::{ListedContainer, ListedPort};
-use crate::lessons::{ImagePort, Lessons};
+use crate::lessons::{Lessons, ProgramPort};
 
 /// What holds for all containers of this host.
 #[derive(Clone, Debug)]
@@ -81,13 +81,18 @@ impl OwnInstance {
     }
 
     /// Where each announced address is reached from this host: at the container itself. While it is unknown how a port is
-    /// to be treated it is reached where others reach it: the port's shim is there, and looks at the answers.
-    pub fn reached_from_here(&self) -> impl Iterator<Item = (SocketAddr, SocketAddr)> {
-        self.local.iter().map(|(announced, direct)| {
+    /// to be treated it is reached where others reach it: the port's shim is there, and looks at the answers. Not so at a
+    /// service address, where a connection would come back.
+    pub fn reached_from_here(
+        &self,
+        service_addresses: &HashSet<IpAddr>,
+    ) -> impl Iterator<Item = (SocketAddr, SocketAddr)> {
+        self.local.iter().map(move |(announced, direct)| {
             let is_unknown = |port: &&InstancePort| {
                 port.mode == ProxyMode::Auto && SocketAddr::new(port.address, port.port) == *announced
             };
-            let unknown = self.instance.ports.iter().any(|port| is_unknown(&port));
+            let unknown = self.instance.ports.iter().any(|port| is_unknown(&port))
+                && !service_addresses.contains(&announced.ip());
             (*announced, if unknown { *announced } else { *direct })
         })
     }
@@ -132,8 +137,8 @@ pub(crate) fn service_port_problems(
 /// How a port's traffic is treated, as far as this host knows: other hosts go by it. `auto` while it is unknown.
 fn announced_mode(facts: &ContainerFacts, container_port: u16, settings: &OwnSettings, lessons: &Lessons) -> ProxyMode {
     let mode = facts.meaning_for(container_port, &settings.defaults).mode;
-    let subject = ImagePort { image: facts.image.clone(), container_port };
-    match (mode, lessons.get(&subject)) {
+    let lesson = ProgramPort::of(facts, container_port).and_then(|subject| lessons.get(&subject));
+    match (mode, lesson) {
         (ProxyMode::Auto, Some(Finding::Http)) => ProxyMode::Http,
         (ProxyMode::Auto, Some(Finding::Tcp(_))) => ProxyMode::Tcp,
         _ => mode,
@@ -210,7 +215,8 @@ mod tests {
 
     fn listed(ports: &[(&str, u16)], labels: &[(&str, &str)]) -> ListedContainer {
         let labels: HashMap<_, _> = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let facts = ContainerFacts { name: "x".to_owned(), image: "shop/web:1.2".to_owned(), labels };
+        let facts =
+            ContainerFacts { name: "x".to_owned(), image: "shop/web:1.2".to_owned(), program: String::new(), labels };
         let port = |(published, container_port): &(&str, u16)| {
             let published: SocketAddr = published.parse().unwrap();
             ListedPort {

@@ -22,7 +22,7 @@ use model::service_labels::{Announcement, PROBLEMS_MAX};
 use model::{CheckSettings, ContainerId, HostName, InstanceKey, PublishedPort, Status};
 
 use crate::docker_listing::ListedContainer;
-use crate::lessons::{ImagePort, Lessons};
+use crate::lessons::{Lessons, ProgramPort};
 use crate::own_instance::{self, OwnInstance, OwnSettings};
 use crate::registration::ShimTarget;
 
@@ -71,7 +71,7 @@ pub struct OwnInstances {
     changed: BTreeSet<InstanceKey>,
     found: Vec<StatusChange>,
     /// What passed checks have shown.
-    evidence: Vec<ImagePort>,
+    evidence: Vec<ProgramPort>,
 }
 
 impl OwnInstances {
@@ -127,9 +127,9 @@ impl OwnInstances {
     }
 
     /// It was learned how the application of an image behaves: its instances are announced so.
-    pub fn learned(&mut self, subject: &ImagePort, finding: Finding, now: Instant) {
+    pub fn learned(&mut self, subject: &ProgramPort, finding: Finding, now: Instant) {
         self.lessons.learn(subject.clone(), finding);
-        let is_of = |listed: &ListedContainer| listed.container.facts.image == subject.image;
+        let is_of = |listed: &ListedContainer| listed.container.facts.program == subject.program;
         let of_image = self.containers.iter().filter(|(_, (listed, _))| is_of(listed));
         for id in of_image.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
             self.refresh_container(&id, now);
@@ -217,18 +217,18 @@ impl OwnInstances {
     }
 
     /// The ports of images that answered a check by HTTP well since the last call: evidence that they speak it.
-    pub fn take_evidence(&mut self) -> Vec<ImagePort> {
+    pub fn take_evidence(&mut self) -> Vec<ProgramPort> {
         std::mem::take(&mut self.evidence)
     }
 
     /// The container port at which the instance's check by HTTP is aimed.
-    fn checked_by_http(&self, key: InstanceKey) -> Option<ImagePort> {
+    fn checked_by_http(&self, key: InstanceKey) -> Option<ProgramPort> {
         let Check::Probed(Probe::HttpGet(get), _) = self.checker.health(key)?.check else { return None };
         let Peer::Address(target) = get.peer else { return None };
         let own = self.announced.get(&key)?;
         let (listed, _) = self.containers.get(own.instance.origin.container()?)?;
         let is_its = own.local.iter().any(|(_, direct)| *direct == target);
-        is_its.then(|| ImagePort { image: listed.container.facts.image.clone(), container_port: target.port() })
+        ProgramPort::of(&listed.container.facts, target.port()).filter(|_| is_its)
     }
 
     /// What checks found since the last call that makes another status, with what was seen; also of instances that are

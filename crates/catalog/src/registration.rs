@@ -8,7 +8,7 @@ use evidence::Finding;
 use model::labels::{ContainerFacts, Defaults, PortMeaning};
 use model::{ContainerId, Protocol, ProxiedPort, ProxyMode, PublishedPort, Treatment};
 
-use crate::lessons::ImagePort;
+use crate::lessons::ProgramPort;
 
 /// How long a released registration is kept from Envoy. dockerd signals a container's shims within
 /// milliseconds of each other; a shim that lives on after this was not meant.
@@ -118,7 +118,10 @@ impl Claim {
     pub(crate) fn treatment(&self) -> Option<Treatment> {
         let mode = self.meaning.as_ref()?.mode;
         match self.lesson {
-            None if mode == ProxyMode::Auto && self.registration.observes => None,
+            _ if mode != ProxyMode::Auto => treatment_without_shim(mode, None),
+            // Whom Envoy refuses something could not be given to such a shim.
+            Some(Finding::Http) if !self.registration.observes => Some(Treatment::Tcp),
+            None if self.registration.observes => None,
             lesson => treatment_without_shim(mode, lesson),
         }
     }
@@ -131,9 +134,8 @@ impl Claim {
     }
 
     /// What lessons about this claim's port are kept under.
-    pub(crate) fn subject(&self) -> Option<ImagePort> {
-        let image = self.container.as_ref()?.facts.image.clone();
-        Some(ImagePort { image, container_port: self.registration.container.port() })
+    pub(crate) fn subject(&self) -> Option<ProgramPort> {
+        ProgramPort::of(&self.container.as_ref()?.facts, self.registration.container.port())
     }
 
     /// Whether the port's traffic is to be brought to its sockets: a shim forwards what Envoy does not, but a

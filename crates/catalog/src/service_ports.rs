@@ -255,7 +255,7 @@ impl ServicePorts {
             return Some(format!("service port {port} is claimed by {} too, and not given to them", others.join(", ")));
         }
         let mode = mode_of(claimants)?;
-        let differing = claimants.iter().find(|(_, (_, port))| port.mode != mode)?;
+        let differing = claimants.iter().find(|(_, (_, port))| port.mode != mode && port.mode != ProxyMode::Auto)?;
         Some(format!("instance {} has another ProxyMode ({}): {mode} holds for all", differing.0, differing.1.1.mode))
     }
 
@@ -289,9 +289,10 @@ fn service_ports(instance: &Instance) -> impl Iterator<Item = (u16, &InstancePor
     tcp.filter_map(|port| port.service_port.map(|number| (number, port)))
 }
 
-/// How a service port is treated: as its first instance says.
+/// How a service port is treated: as the first instance says whose host knows it.
 fn mode_of(claimants: &Claimants) -> Option<ProxyMode> {
-    claimants.first_key_value().map(|(_, (_, port))| port.mode)
+    let modes = || claimants.values().map(|(_, port)| port.mode);
+    modes().find(|mode| *mode != ProxyMode::Auto).or_else(|| modes().next())
 }
 
 #[cfg(test)]

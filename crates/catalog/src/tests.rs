@@ -42,7 +42,12 @@ fn container_id(digit: char) -> ContainerId {
 
 fn container(digit: char, labels: &[(&str, &str)]) -> Container {
     let labels: HashMap<_, _> = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-    let facts = ContainerFacts { name: format!("name-{digit}"), image: "web:1".to_owned(), labels };
+    let facts = ContainerFacts {
+        name: format!("name-{digit}"),
+        image: "web:1".to_owned(),
+        program: "web serve".to_owned(),
+        labels,
+    };
     Container { id: container_id(digit), facts }
 }
 
@@ -588,4 +593,27 @@ fn an_unknown_port_whose_shim_is_killed_is_envoys_as_bytes() {
     catalog.take_changes();
     catalog.unregister(FIRST);
     assert_eq!(treatments(&take_changes(&mut catalog)), [Some(Treatment::Tcp)], "nobody else could answer");
+}
+
+#[test]
+fn what_one_program_of_an_image_does_says_nothing_of_another() {
+    let mut catalog = watching();
+    catalog.saw(&tcp(8080), Finding::Http);
+    take_changes(&mut catalog);
+    catalog.register(SECOND, observing(8081, "172.17.0.3:80"));
+    let mut other = container('b', &[]);
+    other.facts.program = "web listen".to_owned();
+    found(&mut catalog, "172.17.0.3", other);
+    assert_eq!(take_changes(&mut catalog), vec![], "it is watched");
+}
+
+#[test]
+fn where_it_is_not_known_what_runs_nothing_is_remembered() {
+    let mut catalog = Catalog::default();
+    catalog.register(FIRST, observing(8080, "172.17.0.2:80"));
+    let mut nameless = container('a', &[]);
+    nameless.facts.program.clear();
+    found(&mut catalog, "172.17.0.2", nameless);
+    assert_eq!(catalog.saw(&tcp(8080), Finding::Http), None);
+    assert_eq!(take_changes(&mut catalog), vec![]);
 }

@@ -75,6 +75,9 @@ pub struct ContainerFacts {
     pub name: String,
     /// The image as it was asked for, or its id where it has no name.
     pub image: String,
+    /// What runs in it, the same for containers that run the same: the image's id and the command. Names of images come to
+    /// mean other images, and one image runs many programs. Empty where it is not known.
+    pub program: String,
     /// All labels, those of the image included.
     pub labels: HashMap<String, String>,
 }
@@ -157,7 +160,7 @@ mod tests {
 
     fn container(image: &str, labels: &[(&str, &str)]) -> ContainerFacts {
         let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        ContainerFacts { name: "happy_turing".to_owned(), image: image.to_owned(), labels }
+        ContainerFacts { name: "happy_turing".to_owned(), image: image.to_owned(), program: String::new(), labels }
     }
 
     fn meaning(labels: &[(&str, &str)]) -> PortMeaning {

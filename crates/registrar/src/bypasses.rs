@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use shim_wire::BYPASS_MAX;
 
 /// How long a client goes past Envoy after its last refusal. Then it is Envoy's again; if it still needs the other path,
-/// that costs it one more request.
-const KEPT: Duration = Duration::from_secs(3600);
+/// that costs it one more request. Long, so that what runs once a day does not fail each time.
+const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The clients, by the place `P` where they connect.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use catalog::{
-    ImagePort, Lessons, ListedContainer, OwnHost, OwnInstance, OwnInstances, ServicePortChange, ServicePorts,
+    Lessons, ListedContainer, OwnHost, OwnInstance, OwnInstances, ProgramPort, ServicePortChange, ServicePorts,
     ServiceRow, ShimTarget, StaticInstance,
 };
 use evidence::Finding;
@@ -144,12 +144,12 @@ impl Cluster {
     }
 
     /// What passed checks have shown since the last call.
-    pub(crate) fn take_evidence(&mut self) -> Vec<ImagePort> {
+    pub(crate) fn take_evidence(&mut self) -> Vec<ProgramPort> {
         self.own.take_evidence()
     }
 
     /// It was learned how the application of an image behaves.
-    pub(crate) fn learned(&mut self, subject: &ImagePort, finding: Finding, now: Instant) {
+    pub(crate) fn learned(&mut self, subject: &ProgramPort, finding: Finding, now: Instant) {
         self.own.learned(subject, finding, now);
     }
 
@@ -327,8 +327,10 @@ impl Cluster {
                 None => drop(self.announced.remove(&key)),
             }
         }
-        let local =
-            self.announced.iter().flat_map(|(key, own)| own.reached_from_here().map(|(at, to)| ((*key, at), to)));
+        let local = self
+            .announced
+            .iter()
+            .flat_map(|(key, own)| own.reached_from_here(&self.service_addresses).map(|(at, to)| ((*key, at), to)));
         self.services.set_local_addresses(local.collect());
         self.services.set_host(&self.name, self.announced.values().map(|own| own.instance.clone()));
         self.set_listeners();

@@ -385,6 +385,7 @@ impl Host {
         for change in &changes.envoy {
             self.hub.apply(resources_of(change, &self.settings));
         }
+        changes.envoy.iter().for_each(|change| self.end_bypasses(change));
         for (id, observes) in &changes.observed {
             self.reply(*id, FromRegistrar::Observe { observes: *observes });
         }

@@ -1,7 +1,8 @@
 //! What was learned of unlabelled ports, in a small file of the state folder: it outlives restarts of the registrar and of
-//! the host. A loss costs one connection for each image: until then its port is forwarded as bytes.
+//! the host. A loss costs one connection for each program: until then its port is forwarded as bytes.
 //!
-//! The file is JSON, one object for each image and container port, the oldest first; `finding` is a code of the crate
+//! The file is JSON, one object for each program (an image's id, and a hash of the command) and container port, the oldest
+//! first; `finding` is a code of the crate
 //! `evidence`. It may be deleted at any time while the registrar is stopped.
 
 use std::fs::{self, File, OpenOptions};
@@ -10,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use catalog::{ImagePort, LESSONS_MAX, Lessons};
+use catalog::{LESSONS_MAX, Lessons, ProgramPort};
 use evidence::Finding;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -18,7 +19,7 @@ use tracing::warn;
 
 const FILE_NAME: &str = "learned.json";
 
-/// The longest file that is read, in bytes: an image's name has 255 at most by Docker's rules.
+/// The longest file that is read, in bytes: a program has about 90.
 const FILE_MAX: u64 = LESSONS_MAX as u64 * 400;
 
 /// How long further news are waited for before the file is written.
@@ -26,7 +27,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 
 #[derive(Deserialize, Serialize)]
 struct Entry {
-    image: String,
+    program: String,
     container_port: u16,
     finding: u8,
 }
@@ -67,7 +68,7 @@ impl LessonsFile {
         for entry in entries {
             // A code that a later release wrote is passed over.
             if let Some(finding) = Finding::from_code(entry.finding) {
-                lessons.learn(ImagePort { image: entry.image, container_port: entry.container_port }, finding);
+                lessons.learn(ProgramPort { program: entry.program, container_port: entry.container_port }, finding);
             }
         }
         Ok(lessons)
@@ -75,8 +76,8 @@ impl LessonsFile {
 
     /// Replaces the file as a whole, or leaves it as it was.
     fn save(&self, lessons: &Lessons) -> io::Result<()> {
-        let entry = |(subject, finding): (&ImagePort, Finding)| Entry {
-            image: subject.image.clone(),
+        let entry = |(subject, finding): (&ProgramPort, Finding)| Entry {
+            program: subject.program.clone(),
             container_port: subject.container_port,
             finding: finding.code(),
         };
@@ -114,8 +115,8 @@ mod tests {
 
     use super::*;
 
-    fn subject(image: &str) -> ImagePort {
-        ImagePort { image: image.to_owned(), container_port: 80 }
+    fn subject(image: &str) -> ProgramPort {
+        ProgramPort { program: image.to_owned(), container_port: 80 }
     }
 
     #[test]
@@ -128,7 +129,7 @@ mod tests {
         lessons.learn(subject("nginx"), Finding::Http);
         file.save(&lessons).unwrap();
         let read = file.load();
-        let images: Vec<_> = read.iter().map(|(subject, _)| subject.image.as_str()).collect();
+        let images: Vec<_> = read.iter().map(|(subject, _)| subject.program.as_str()).collect();
         assert_eq!(images, ["redis", "nginx"]);
         assert_eq!(read.get(&subject("nginx")), Some(Finding::Http));
     }
@@ -139,7 +140,8 @@ mod tests {
         let file = LessonsFile::in_folder(folder.path());
         fs::write(&file.path, "[{").unwrap();
         assert_eq!(file.load().iter().count(), 0);
-        let text = r#"[{"image":"a","container_port":80,"finding":250},{"image":"b","container_port":80,"finding":1}]"#;
+        let text =
+            r#"[{"program":"a","container_port":80,"finding":250},{"program":"b","container_port":80,"finding":1}]"#;
         fs::write(&file.path, text).unwrap();
         let read = file.load();
         assert_eq!((read.get(&subject("a")), read.get(&subject("b"))), (None, Some(Finding::Http)));

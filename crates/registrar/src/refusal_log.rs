@@ -105,7 +105,9 @@ fn duration(common: &AccessLogCommon) -> Duration {
 fn address(address: &Address) -> Option<SocketAddr> {
     let address::Address::SocketAddress(socket) = address.address.as_ref()? else { return None };
     let Some(PortSpecifier::PortValue(port)) = socket.port_specifier else { return None };
-    Some(SocketAddr::new(socket.address.parse().ok()?, u16::try_from(port).ok()?))
+    // A link-local address comes with its interface.
+    let address = socket.address.split('%').next()?.parse().ok()?;
+    Some(SocketAddr::new(address, u16::try_from(port).ok()?))
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::event::{Event, ShimEvent};
 type Connection = Guarded<UnixStream>;
 
 /// How many replies may wait for a shim that does not read. It is sent a handful in its whole life.
-const REPLY_QUEUE: usize = 8;
+const REPLY_QUEUE: usize = 64;
 
 /// How long a shim may take to take a reply in. One that is stopped must not hold up its connection's end.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);

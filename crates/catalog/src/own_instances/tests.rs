@@ -31,7 +31,8 @@ fn own() -> OwnInstances {
 fn listed(digit: char, labels: &[(&str, &str)]) -> ListedContainer {
     let id: ContainerId = digit.to_string().repeat(64).parse().unwrap();
     let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-    let facts = ContainerFacts { name: "x".to_owned(), image: "web".to_owned(), labels };
+    let facts =
+        ContainerFacts { name: "x".to_owned(), image: "web".to_owned(), program: "web serve".to_owned(), labels };
     let port = ListedPort {
         published: PublishedPort { address: [0, 0, 0, 0].into(), port: 32_000, protocol: Protocol::Tcp },
         container_port: 80,

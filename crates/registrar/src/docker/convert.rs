@@ -3,10 +3,12 @@
 //! An entry that makes no sense is left out; the others count.
 
 use std::collections::HashMap;
+use std::hash::Hasher as _;
 use std::net::IpAddr;
 
 use bollard::models::{ContainerSummary, Network, NetworkInspect, PortSummary, PortSummaryTypeEnum};
 use catalog::{Container, ListedContainer, ListedPort};
+use fnv::FnvHasher;
 use health::DockerHealth;
 use model::labels::ContainerFacts;
 use model::{ContainerId, Protocol, PublishedPort};
@@ -48,9 +50,17 @@ pub(crate) fn container(summary: &ContainerSummary) -> Option<Container> {
     let facts = ContainerFacts {
         name: name.unwrap_or_default().to_owned(),
         image: summary.image.clone().unwrap_or_default(),
+        program: program(summary).unwrap_or_default(),
         labels: summary.labels.clone().unwrap_or_default(),
     };
     Some(Container { id: summary.id.as_ref()?.parse().ok()?, facts })
+}
+
+/// What runs in the container. The command may be long, so a hash stands for it.
+fn program(summary: &ContainerSummary) -> Option<String> {
+    let mut hasher = FnvHasher::default();
+    hasher.write(summary.command.as_ref()?.as_bytes());
+    Some(format!("{} {:016x}", summary.image_id.as_ref()?, hasher.finish()))
 }
 
 /// A running container of a listing's entry, with its published ports.

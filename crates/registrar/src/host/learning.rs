@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
-use catalog::{ImagePort, RegistrationId};
+use catalog::{PortChange, ProgramPort, RegistrationId};
 use evidence::{Finding, Reason};
-use model::{Protocol, PublishedPort, Treatment};
+use model::{Protocol, ProxiedPort, PublishedPort, Treatment};
 use shim_wire::FromRegistrar;
 use tracing::{debug, info, warn};
 
@@ -17,6 +17,8 @@ impl Host {
     pub(super) fn seen(&mut self, id: RegistrationId, code: u8, now: Instant) {
         let Some(port) = self.catalog.registration(id).map(|registration| registration.published) else { return };
         match Finding::from_code(code) {
+            // Another shim may have the port by now, and another program be behind it.
+            Some(_) if self.catalog.registration_of(&port).is_none_or(|(newest, _)| newest != id) => {}
             Some(finding) => self.learn(&port, finding, now),
             None => debug!(%port, code, "a shim saw something that this registrar does not know"),
         }
@@ -54,13 +56,13 @@ impl Host {
         }
     }
 
-    fn learned(&mut self, subject: &ImagePort, finding: Finding, now: Instant) {
-        let ImagePort { image, container_port } = subject;
+    fn learned(&mut self, subject: &ProgramPort, finding: Finding, now: Instant) {
+        let ProgramPort { program, container_port } = subject;
         match finding {
             Finding::Http => {
-                info!(image, container_port, "its answers are safe for HTTP treatment: Envoy takes the port");
+                info!(program, container_port, "its answers are safe for HTTP treatment: Envoy takes the port");
             }
-            Finding::Tcp(reason) => info!(image, container_port, %reason, "the port is for bytes"),
+            Finding::Tcp(reason) => info!(program, container_port, %reason, "the port is for bytes"),
         }
         self.cluster.learned(subject, finding, now);
         self.lessons.send_replace(self.catalog.lessons().clone());
@@ -77,18 +79,32 @@ impl Host {
     }
 
     fn bypass(&mut self, port: PublishedPort, refusal: &Refusal, now: Instant) {
-        if self.bypasses.add(port, refusal.client, now) {
+        // Told each time: an order may be lost on its way to a shim that is busy.
+        let is_news = self.bypasses.add(port, refusal.client, now);
+        self.tell_bypass(&port);
+        if is_news {
             warn!(
                 %port, client = %refusal.client, envoy = refusal.details,
-                "Envoy refused a request: the client's next connections are forwarded as bytes, without traces, for an hour"
+                "Envoy refused a request: the client's next connections are forwarded as bytes, without traces, for a week"
             );
-            self.tell_bypass(&port);
         }
     }
 
     fn observe_anew(&self, port: &PublishedPort) {
         if let Some((id, _)) = self.catalog.registration_of(port) {
             [false, true].into_iter().for_each(|observes| self.reply(id, FromRegistrar::Observe { observes }));
+        }
+    }
+
+    /// Nobody need go past Envoy where it does not treat the port as learned HTTP any longer, or serves another container.
+    pub(super) fn end_bypasses(&mut self, change: &PortChange) {
+        let is_learned = |port: &&ProxiedPort| port.treatment == Treatment::LearnedHttp;
+        let [before, after] = [&change.before, &change.after].map(|port| port.as_ref().filter(is_learned));
+        let goes_on = before.zip(after).is_some_and(|(before, after)| before.container == after.container);
+        if let Some(before) = before.filter(|_| !goes_on)
+            && self.bypasses.clear(&before.published)
+        {
+            self.tell_bypass(&before.published);
         }
     }
 

@@ -42,8 +42,9 @@ const LOWEST_STATUS: u32 = 400;
 /// True for answers that are Envoy's own: those of the application bear these details.
 const IS_ENVOYS_OWN: &str = "response.code_details != 'via_upstream'";
 
-/// Envoy's flag for a client that ended its side, or left, before it had its answer.
-const CLIENT_ENDED: &str = "DC";
+/// Envoy's flags for a client that ended its side, or left, before it had its answer, and for an answer that Envoy broke
+/// off, whatever its status was.
+const ENDED_EARLY: [&str; 2] = ["DC", "UPE"];
 
 /// The Envoy cluster by which Envoy reaches the registrar.
 pub(super) fn cluster(to: &ReportTo) -> Cluster {
@@ -84,7 +85,7 @@ pub(super) fn logger() -> AccessLog {
     let config = HttpGrpcAccessLogConfig { common_config: Some(common), ..Default::default() };
     AccessLog {
         name: "envoy.access_loggers.http_grpc".to_owned(),
-        filter: Some(any_of(vec![all_of(vec![at_least(LOWEST_STATUS), is_envoys_own()]), has_flag(CLIENT_ENDED)])),
+        filter: Some(any_of(vec![all_of(vec![at_least(LOWEST_STATUS), is_envoys_own()]), has_flag(&ENDED_EARLY)])),
         config_type: Some(access_log::ConfigType::TypedConfig(pack_any(config))),
     }
 }
@@ -108,8 +109,8 @@ fn at_least(status: u32) -> AccessLogFilter {
     filter(access_log_filter::FilterSpecifier::StatusCodeFilter(StatusCodeFilter { comparison: Some(comparison) }))
 }
 
-fn has_flag(flag: &str) -> AccessLogFilter {
-    let flags = vec![flag.to_owned()];
+fn has_flag(flags: &[&str]) -> AccessLogFilter {
+    let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
     filter(access_log_filter::FilterSpecifier::ResponseFlagFilter(ResponseFlagFilter { flags }))
 }
 
