@@ -57,6 +57,12 @@ pub fn debian_image() -> PathBuf {
     part("images/debian.tar")
 }
 
+/// A whole Debian with the servers and clients of the test `programs`, as a tar file.
+#[must_use]
+pub fn programs_image() -> PathBuf {
+    required(project().join("target/parts/images/programs.tar"), "scripts/parts --programs")
+}
+
 /// The folders in which a Docker of this version finds its programs.
 #[must_use]
 pub fn docker_folders(version: Docker) -> Vec<PathBuf> {
