@@ -102,9 +102,14 @@ fn await_served_by(host: &Host, who: &str) {
     });
 }
 
-/// The kernel gives all connections to one of Envoy's workers, which hands some on: those that are busier get fewer.
+/// The kernel gives all connections to one of Envoy's workers, which hands some on: those that are busier get fewer. So
+/// some have to be busy at the same time.
 #[track_caller]
 fn assert_workers_share(host: &Host) {
+    let slow = format!("{}sleep/300", url(9500));
+    std::thread::scope(|scope| {
+        (0..40).for_each(|_| drop(scope.spawn(|| host.get(&slow).expect("the service answers"))));
+    });
     let shares = host.envoy_stats(r"^listener\..*9500\.worker_\d+\.downstream_cx_total$");
     let counts: Vec<_> = shares.iter().map(|(_, count)| *count).collect();
     let (least, most) = (counts.iter().min(), counts.iter().max());
