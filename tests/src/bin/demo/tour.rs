@@ -111,8 +111,8 @@ fn start(stage: &Stage, story: &Story, port: u16, command: &str) {
     let since = Instant::now();
     stage.host.await_served_by_envoy(port);
     let milliseconds = since.elapsed().as_millis();
-    let when = if is_labelled { "when its program listened" } else { "that it answered its first request" };
-    let when = format!("within {milliseconds} ms from {when}");
+    let since = if is_labelled { "its program listened" } else { "its first answer" };
+    let when = format!("{milliseconds} ms after {since}");
     story.say(&format!("Envoy served port {port}, IPv4 and IPv6, {when}."));
 }
 
