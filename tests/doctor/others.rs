@@ -1,6 +1,6 @@
 //! What ports, services and hosts say of themselves.
 
-use lab::{Docker, Lab};
+use lab::{Docker, Host, Lab};
 use nix::sys::signal::Signal;
 
 use crate::{await_finding, await_health, await_problem, one_setting};
@@ -23,13 +23,16 @@ fn a_service_address_that_the_host_does_not_have_is_found() {
     await_health(&host);
 }
 
+/// A host that gossips without a key, and has no Envoy.
+fn gossiping(lab: &Lab, name: &str, arguments: &[&str]) -> Host {
+    let all = [&["--insecure-gossip"], arguments].concat();
+    one_setting(lab, name, Docker::Current).registrar_arguments(&all).without_envoy().start()
+}
+
 #[test]
 fn two_hosts_of_one_name_and_a_host_that_is_down_are_found() {
     let lab = Lab::of_this_test();
-    let host = |name: &str, arguments: &[&str]| {
-        let all = [&["--insecure-gossip"], arguments].concat();
-        one_setting(&lab, name, Docker::Current).registrar_arguments(&all).without_envoy().start()
-    };
+    let host = |name: &str, arguments: &[&str]| gossiping(&lab, name, arguments);
     let first = host("a", &[]);
     let seed = first.address().to_string();
     let other = host("b", &["--seed", &seed]);
@@ -71,10 +74,7 @@ fn two_services_that_claim_one_port_are_found() {
 #[test]
 fn seeds_collectors_and_instances_that_nobody_answers_for_are_found() {
     let lab = Lab::of_this_test();
-    let host = |name: &str, arguments: &[&str]| {
-        let all = [&["--insecure-gossip"], arguments].concat();
-        one_setting(&lab, name, Docker::Current).registrar_arguments(&all).without_envoy().start()
-    };
+    let host = |name: &str, arguments: &[&str]| gossiping(&lab, name, arguments);
     let first = host("a", &[]);
     let seed = first.address().to_string();
     let lonely = host("b", &["--seed", "10.77.0.99", "--trace-collector", "10.77.0.99:4317"]);

@@ -209,8 +209,8 @@ impl Catalog {
         })
     }
 
-    /// A shim, or Envoy, saw how the application behind a port behaves. It counts for every port of the same image and
-    /// container port, now and later, where no label says how they are treated. Yields what was learned anew.
+    /// A shim, or Envoy, saw how the application behind a port behaves. It counts for every port of the same program
+    /// and container port, now and later, where no label says how they are treated. Yields what was learned anew.
     pub fn saw(&mut self, port: &PublishedPort, finding: Finding) -> Option<ProgramPort> {
         let claim = self.claim_on(port).filter(|claim| claim.is_observed())?;
         let subject = claim.subject()?;
@@ -225,7 +225,7 @@ impl Catalog {
         is_http && matches!(finding, Finding::Tcp(reason) if reason.is_about_requests())
     }
 
-    /// It was found out how every port of this image and container port behaves. Yields whether that is news: a port
+    /// It was found out how every port of this program and container port behaves. Yields whether that is news: a port
     /// that is for bytes stays so.
     pub fn learn(&mut self, subject: &ProgramPort, finding: Finding) -> bool {
         if matches!(self.lessons.get(subject), Some(Finding::Tcp(_))) || !self.lessons.learn(subject.clone(), finding) {

@@ -10,8 +10,11 @@
 //!   never retry.
 //! - `date` is added where the application sends none; names of trailers become lower-case; `Keep-Alive`,
 //!   `Proxy-Connection` and headers named by `Connection` end here; an absolute URL becomes Host and path.
-//! - Added to requests: `x-forwarded-for`, `x-forwarded-proto` unless the client sent one, and with tracing
-//!   `x-request-id` and the trace context. Headers `x-envoy-*` of the client's are removed.
+//! - With tracing, `x-request-id` and the trace context are added to requests. Headers `x-envoy-*` of the client's are
+//!   removed.
+//! - On a port that a label makes HTTP, requests get `x-forwarded-for`, and `x-forwarded-proto` unless the client sent one.
+//!   On a learned port Envoy refuses upgrades other than WebSocket's, and absolute URLs, instead of passing or changing
+//!   them, and reports that (`refusals`).
 
 use envoy_types::pb::envoy::config::accesslog::v3::AccessLog;
 use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;

@@ -85,7 +85,7 @@ pub(super) fn logger() -> AccessLog {
     let config = HttpGrpcAccessLogConfig { common_config: Some(common), ..Default::default() };
     AccessLog {
         name: "envoy.access_loggers.http_grpc".to_owned(),
-        filter: Some(any_of(vec![all_of(vec![at_least(LOWEST_STATUS), is_envoys_own()]), has_flag(&ENDED_EARLY)])),
+        filter: Some(any_of(vec![all_of(vec![at_least(LOWEST_STATUS), is_envoys_own()]), has_any_flag(&ENDED_EARLY)])),
         config_type: Some(access_log::ConfigType::TypedConfig(pack_any(config))),
     }
 }
@@ -109,7 +109,7 @@ fn at_least(status: u32) -> AccessLogFilter {
     filter(access_log_filter::FilterSpecifier::StatusCodeFilter(StatusCodeFilter { comparison: Some(comparison) }))
 }
 
-fn has_flag(flags: &[&str]) -> AccessLogFilter {
+fn has_any_flag(flags: &[&str]) -> AccessLogFilter {
     let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
     filter(access_log_filter::FilterSpecifier::ResponseFlagFilter(ResponseFlagFilter { flags }))
 }
